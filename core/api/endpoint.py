@@ -1,0 +1,200 @@
+"""Requests, questions and replies: what an endpoint takes and gives, whatever door it came through.
+
+    HTTP bytes -> Request -> handler -> Reply                     (answered at once)
+                                     -> Question -> Answer -> Reply   (a read of the state, may block)
+                                     -> Command  -> result -> Reply   (a write to the log)
+                                     -> awaitable of a Reply          (agent work that takes time)
+
+A Question and a Command carry an RPC name and arguments, so that a follower or a client agent can
+send them on; `core/api/table.py` has all of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from urllib.parse import unquote_to_bytes
+
+from msgspec import Struct
+
+from core.node.definitions import CheckDefinition, ServiceDefinition
+from core.store.watch import Watch
+
+JSON = "application/json"
+TEXT = "text/plain; charset=utf-8"
+PLAIN = "text/plain"
+
+
+class Query:
+    """A parsed query string. Names may repeat; a name without `=` has the empty value."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, raw: bytes) -> None:
+        """ValueError on a broken escape or a `;` (Go's url.ParseQuery refuses both)."""
+        values: dict[str, list[str]] = {}
+        if raw:
+            for piece in raw.split(b"&"):
+                if not piece:
+                    continue
+                if b";" in piece:
+                    raise ValueError("invalid semicolon separator in query")
+                name, _, value = piece.partition(b"=")
+                values.setdefault(_unescape(name), []).append(_unescape(value))
+        self._values = values
+
+    def has(self, name: str) -> bool:
+        return name in self._values
+
+    def get(self, name: str) -> str:
+        """The first value, `` when absent."""
+        values = self._values.get(name)
+        return values[0] if values else ""
+
+    def all(self, name: str) -> list[str]:
+        return self._values.get(name, [])
+
+
+def _unescape(raw: bytes) -> str:
+    position = raw.find(b"%")
+    while position >= 0:
+        if len(raw) < position + 3 or not all(c in b"0123456789abcdefABCDEF" for c in raw[position + 1 : position + 3]):
+            raise ValueError("invalid URL escape")
+        position = raw.find(b"%", position + 3)
+    return unquote_to_bytes(raw.replace(b"+", b" ")).decode("utf-8", "surrogateescape")
+
+
+@dataclass(slots=True)
+class Request:
+    """One request. `path` is unescaped; `rest` is what followed the route's prefix (a key, a name)."""
+
+    method: str
+    path: str
+    rest: str
+    query: Query
+    headers: Mapping[str, str]  # names in lower case
+    body: bytes
+    token: str = ""
+    remote: str = ""  # address of the client, "" on the Unix socket
+    vars: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Reply:
+    """One reply. `body` None means none (no Content-Type). `index` > 0 adds the X-Consul-* headers."""
+
+    status: int = 200
+    body: bytes | None = None
+    content_type: str = JSON
+    headers: dict[str, str] = field(default_factory=dict)
+    index: int = 0
+    stream: AsyncIterator[bytes] | None = None
+
+
+@dataclass(slots=True)
+class QueryOptions:
+    """structs.QueryOptions: how a read may be answered. Times in ns, 0 = default."""
+
+    token: str = ""
+    datacenter: str = ""
+    min_query_index: int = 0
+    max_query_time: int = 0
+    allow_stale: bool = False
+    require_consistent: bool = False
+    max_stale_duration: int = 0
+    use_cache: bool = False
+    filter: str = ""
+
+
+class Answer(Struct):
+    """What a read found. `index` is the raft index that it depends on (the runner raises 0 to 1)."""
+
+    index: int
+    value: Any
+    remember: bool = True  # False: the watch does not cover all that `index` depends on
+
+
+class Read(Struct, frozen=True):
+    """A question by its RPC name. `run(view, args, watch)` is pure: it reads the store, nothing else."""
+
+    rpc: str
+    run: Callable[[Any, Any, Watch | None], Answer]
+
+
+class Question(Struct):
+    """A read to be run here, by the leader, or in another datacenter."""
+
+    read: Read
+    args: Any
+    options: QueryOptions
+    render: Callable[[Answer], Reply]
+
+
+class Write(Struct, frozen=True):
+    """A command by its RPC name. `prepare(view, args)` runs at the leader: it validates, fills in what
+    only the leader may decide, and gives the log bytes (or raises). `result` None when it needs no log."""
+
+    rpc: str
+    prepare: Callable[[Any, Any], bytes]
+
+
+class Command(Struct):
+    """A write, sent to the leader."""
+
+    write: Write
+    args: Any
+    render: Callable[[Any], Reply]
+    datacenter: str = ""
+
+
+Outcome = Reply | Question | Command | Awaitable[Reply]
+
+
+class AgentDoor(Protocol):
+    """What endpoints may ask of the agent they run in. agent/main.py's Agent fulfils it."""
+
+    @property
+    def node_name(self) -> str: ...
+
+    @property
+    def datacenter(self) -> str: ...
+
+    def known_datacenters(self) -> list[str]: ...
+
+    def members(self, wan: bool) -> list[dict[str, Any]]: ...
+
+    def self_description(self) -> dict[str, Any]: ...
+
+    def leader_address(self) -> str: ...
+
+    def peer_addresses(self) -> list[str]: ...
+
+    # local services and checks (agent/local.py)
+    async def add_service(self, service: ServiceDefinition, replace_checks: bool, token: str) -> None: ...
+
+    async def remove_service(self, service_id: str) -> None: ...
+
+    async def add_check(self, check: CheckDefinition, token: str) -> None: ...
+
+    async def remove_check(self, check_id: str) -> None: ...
+
+    # life
+    async def join(self, address: str, wan: bool) -> None: ...
+
+    async def leave(self) -> None: ...
+
+    async def force_leave(self, node: str, prune: bool) -> None: ...
+
+    async def reload(self) -> None: ...
+
+
+Handler = Callable[[AgentDoor, Request], Outcome]
+
+
+class Route(Struct, frozen=True):
+    """One HTTP form. `path` ends in `/` when something follows; `methods` in the order of Allow."""
+
+    path: str
+    methods: tuple[str, ...]
+    handler: Handler
+    kind: str = "read"

@@ -1,0 +1,104 @@
+"""One tree of errors. Each knows its HTTP status and its exit code; its text is the wire's text.
+
+    CtlError
+    ├── BadRequest        400  what the caller sent is wrong ("Bad request: ..." on HTTP)
+    ├── Unauthorized      401  the feature is off (ACL support disabled)
+    ├── Denied            403  permission denied, ACL not found
+    ├── NotFound          404
+    ├── MethodNotAllowed  405
+    ├── TooLarge          413
+    ├── Unsupported       415
+    ├── TooManyRequests   429
+    ├── Invalid           500  refused by the servers' own validation (Consul answers 500 for these)
+    ├── Unavailable       500  no leader, lost leadership, no path to a datacenter: retry may help
+    │   └── NoLeader      500  "No cluster leader"
+    ├── StorageFull       500  the log could not be written (disk full or failing); nothing was acknowledged
+    └── ConfigError        -   configuration text, file and key named
+
+`reference/http.md`: 400 is for what a handler itself finds wrong, errors that come back from the
+servers (validation included) are 500 with the error as text.
+"""
+
+from __future__ import annotations
+
+
+class CtlError(Exception):
+    """Base of all errors that ctl raises on purpose. `str(error)` is the text shown to users."""
+
+    status = 500
+    exit_code = 1
+
+    @property
+    def text(self) -> str:
+        return str(self)
+
+
+class BadRequest(CtlError):
+    """The caller's request is wrong (HTTP 400)."""
+
+    status = 400
+
+
+class Unauthorized(CtlError):
+    """The feature asked for is switched off (HTTP 401)."""
+
+    status = 401
+
+
+class Denied(CtlError):
+    """Permission denied or unknown token (HTTP 403)."""
+
+    status = 403
+
+
+class NotFound(CtlError):
+    """No such object (HTTP 404)."""
+
+    status = 404
+
+
+class MethodNotAllowed(CtlError):
+    """The route exists, the method does not (HTTP 405)."""
+
+    status = 405
+
+
+class TooLarge(CtlError):
+    """A value or body beyond its limit (HTTP 413)."""
+
+    status = 413
+
+
+class Unsupported(CtlError):
+    """A format that this agent does not offer (HTTP 415)."""
+
+    status = 415
+
+
+class TooManyRequests(CtlError):
+    """A limit of the agent was reached (HTTP 429)."""
+
+    status = 429
+
+
+class Invalid(CtlError):
+    """Refused by the servers' validation; Consul answers 500 with the text."""
+
+
+class Unavailable(CtlError):
+    """The cluster cannot answer now: no leader, no path. A retry may help."""
+
+
+class NoLeader(Unavailable):
+    """No leader is known. Text is Consul's, clients match on it."""
+
+    def __init__(self, text: str = "No cluster leader") -> None:
+        super().__init__(text)
+
+
+class StorageFull(Unavailable):
+    """The durable log could not be written; the write was not acknowledged and left no trace."""
+
+
+class ConfigError(CtlError):
+    """Configuration that cannot be used; the text names file and key."""
