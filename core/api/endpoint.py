@@ -43,6 +43,10 @@ class Query:
                 values.setdefault(_unescape(name), []).append(_unescape(value))
         self._values = values
 
+    @property
+    def empty(self) -> bool:
+        return not self._values
+
     def has(self, name: str) -> bool:
         return name in self._values
 
@@ -76,6 +80,7 @@ class Request:
     body: bytes
     token: str = ""
     remote: str = ""  # address of the client, "" on the Unix socket
+    length: int = 0  # bytes that the client sent as body; more than len(body) when it was beyond the limit
     vars: dict[str, str] = field(default_factory=dict)
 
 
@@ -122,17 +127,19 @@ class Read(Struct, frozen=True):
 
 
 class Question(Struct):
-    """A read to be run here, by the leader, or in another datacenter."""
+    """A read to be run here, by the leader, or in another datacenter. `tells_consistency`: the reply
+    says how it was answered (X-Consul-Effective-Consistency: catalog, health and query reads)."""
 
     read: Read
     args: Any
     options: QueryOptions
     render: Callable[[Answer], Reply]
+    tells_consistency: bool = False
 
 
 class Write(Struct, frozen=True):
     """A command by its RPC name. `prepare(view, args)` runs at the leader: it validates, fills in what
-    only the leader may decide, and gives the log bytes (or raises). `result` None when it needs no log."""
+    only the leader may decide, and gives the log bytes (or raises)."""
 
     rpc: str
     prepare: Callable[[Any, Any], bytes]
@@ -158,6 +165,9 @@ class AgentDoor(Protocol):
 
     @property
     def datacenter(self) -> str: ...
+
+    @property
+    def kv_max_value_size(self) -> int: ...
 
     def known_datacenters(self) -> list[str]: ...
 

@@ -1,0 +1,262 @@
+"""The catalog: nodes and services, `/v1/catalog/*`, and the questions Catalog.*."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from core.api import decode, filter, render
+from core.api.blocking import node_meta, query_options
+from core.api.endpoint import AgentDoor, Answer, Command, Outcome, QueryOptions, Question, Read, Reply, Request, Route, Write
+from core.codec import gojson
+from core.errors import BadRequest, Invalid
+from core.store import commands
+from core.store.state import Store
+from core.store.structs import DeregisterRequest, HealthCheck, Node, NodeService, RegisterRequest
+from core.store.watch import Watch
+
+
+class NodesRequest(Struct, frozen=True):
+    """Which nodes (or services) of the whole catalog: by metadata, and filter."""
+
+    node_meta: tuple[tuple[str, str], ...] = ()
+    filter: str = ""
+
+
+class NameRequest(Struct, frozen=True):
+    """One node by name or id, or one service by name."""
+
+    name: str
+    filter: str = ""
+
+
+class ServiceRequest(Struct, frozen=True):
+    """structs.ServiceSpecificRequest: the instances of a service."""
+
+    name: str
+    tags: tuple[str, ...] = ()
+    node_meta: tuple[tuple[str, str], ...] = ()
+    filter: str = ""
+    connect: bool = False
+    ingress: bool = False
+
+
+def matches_meta(host: Node | None, wanted: tuple[tuple[str, str], ...]) -> bool:
+    """Whether the node has all the metadata asked for."""
+    meta = (host.meta if host is not None else None) or {}
+    return all(meta.get(key) == value for key, value in wanted)
+
+
+def _list_nodes(view: Store, args: NodesRequest, watch: Watch | None) -> Answer:
+    index, nodes = view.nodes(watch, dict(args.node_meta) or None)
+    if args.filter:
+        keep = filter.compile(args.filter, "node")
+        nodes = [item for item in nodes if keep(item)]
+    return Answer(index, nodes)
+
+
+def _list_services(view: Store, args: NodesRequest, watch: Watch | None) -> Answer:
+    return Answer(*view.services(watch, dict(args.node_meta) or None))
+
+
+def _service_nodes(view: Store, args: ServiceRequest, watch: Watch | None) -> Answer:
+    index, pairs = view.service_nodes(args.name, args.tags, watch)
+    if args.connect:
+        pairs = [pair for pair in pairs if is_mesh_capable(pair[1], args.name)]
+    if args.node_meta:
+        pairs = [pair for pair in pairs if matches_meta(pair[0], args.node_meta)]
+    if args.filter:
+        keep = filter.compile(args.filter, "service_node")
+        pairs = [pair for pair in pairs if keep(pair)]
+    return Answer(index, pairs, remember=bool(pairs))
+
+
+def is_mesh_capable(service: NodeService, name: str) -> bool:
+    """Whether an instance takes mesh connections itself (`connect.native`)."""
+    return bool(service.connect and service.connect.get("Native"))
+
+
+def _node_services(view: Store, args: NameRequest, watch: Watch | None) -> Answer:
+    index, (host, services) = view.node_services(args.name, watch)
+    if args.filter:
+        keep = filter.compile(args.filter, "node_service")
+        services = [item for item in services if keep(item)]
+    return Answer(index, (host, services))
+
+
+def _nothing(view: Store, args: NameRequest, watch: Watch | None) -> Answer:
+    """No gateway is ever registered while the mesh is off, so none has services."""
+    return Answer(view.indexes.get("gateway-services", 0), None, remember=False)
+
+
+def _prepare_register(view: Store, args: RegisterRequest) -> bytes:
+    if not args.node:
+        raise Invalid("Must provide node")
+    if not args.address and not args.skip_node_update:
+        raise Invalid("Must provide address if SkipNodeUpdate is not set")
+    if args.id:
+        _check_node_id(args.id)
+    service = args.service
+    if service is not None:
+        if not service.service:
+            raise Invalid("Must provide service name with ID" if service.id else "Must provide service name")
+        service = replace(service, id=service.id or service.service)
+    checks = list(args.checks or [])
+    if args.check is not None:
+        checks.append(args.check)
+    return commands.register(
+        replace(args, service=service, check=None, checks=[_completed(check, args) for check in checks] or None)
+    )
+
+
+def _check_node_id(text: str) -> None:
+    if len(text) != 36:
+        raise Invalid("Bad node ID: uuid string is wrong length")
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        raise Invalid("Bad node ID: uuid is improperly formatted") from None
+
+
+def _completed(check: HealthCheck, args: RegisterRequest) -> HealthCheck:
+    return replace(check, node=check.node or args.node, check_id=check.check_id or check.name)
+
+
+def _prepare_deregister(view: Store, args: DeregisterRequest) -> bytes:
+    if not args.node:
+        raise Invalid("Must provide node")
+    return commands.deregister(args)
+
+
+LIST_NODES = Read("Catalog.ListNodes", _list_nodes)
+LIST_SERVICES = Read("Catalog.ListServices", _list_services)
+SERVICE_NODES = Read("Catalog.ServiceNodes", _service_nodes)
+NODE_SERVICES = Read("Catalog.NodeServices", _node_services)
+GATEWAY_SERVICES = Read("Catalog.GatewayServices", _nothing)
+REGISTER = Write("Catalog.Register", _prepare_register)
+DEREGISTER = Write("Catalog.Deregister", _prepare_deregister)
+
+
+def _question(read: Read, args: Any, options: QueryOptions, render_value: Callable[[Any], Any]) -> Question:
+    return Question(read, args, options, lambda answer: Reply(body=gojson.encode(render_value(answer.value))), True)
+
+
+def _nodes_request(agent: AgentDoor, request: Request, options: QueryOptions) -> NodesRequest:
+    return NodesRequest(tuple(node_meta(request).items()), options.filter)
+
+
+def nodes(agent: AgentDoor, request: Request) -> Outcome:
+    """`GET /v1/catalog/nodes`."""
+    options = query_options(request)
+    args = _nodes_request(agent, request, options)
+    return _question(LIST_NODES, args, options, lambda items: [render.node(item) for item in items])
+
+
+def services(agent: AgentDoor, request: Request) -> Outcome:
+    """`GET /v1/catalog/services`."""
+    options = query_options(request)
+    return _question(LIST_SERVICES, _nodes_request(agent, request, options), options, lambda names: names)
+
+
+def service_request(agent: AgentDoor, request: Request, options: QueryOptions, **more: bool) -> ServiceRequest:
+    """The arguments of a question about a service's instances. BadRequest without a name."""
+    if not request.rest:
+        raise BadRequest("Missing service name")
+    tags = tuple(tag for tag in request.query.all("tag") if tag)
+    meta = tuple(node_meta(request).items())
+    return ServiceRequest(request.rest, tags, meta, options.filter, **more)
+
+
+def _pairs(items: list[tuple[Node, NodeService]]) -> list[render.Json]:
+    return [render.service_node(host, item) for host, item in items]
+
+
+def service(agent: AgentDoor, request: Request) -> Outcome:
+    """`GET /v1/catalog/service/NAME`."""
+    options = query_options(request)
+    return _question(SERVICE_NODES, service_request(agent, request, options), options, _pairs)
+
+
+def connect(agent: AgentDoor, request: Request) -> Outcome:
+    """`GET /v1/catalog/connect/NAME`: mesh-capable instances."""
+    options = query_options(request)
+    return _question(SERVICE_NODES, service_request(agent, request, options, connect=True), options, _pairs)
+
+
+def _name_request(request: Request, options: QueryOptions, missing: str) -> NameRequest:
+    if not request.rest:
+        raise BadRequest(missing)
+    return NameRequest(request.rest, options.filter)
+
+
+def node(agent: AgentDoor, request: Request) -> Outcome:
+    """`GET /v1/catalog/node/NAME`: the node and its services as a map."""
+    options = query_options(request)
+
+    def body(value: tuple[Node | None, list[NodeService]]) -> Any:
+        host, items = value
+        if host is None:
+            return None
+        return {"Node": render.node(host), "Services": {item.id: render.node_service(item) for item in items}}
+
+    return _question(NODE_SERVICES, _name_request(request, options, "Missing node name"), options, body)
+
+
+def node_services(agent: AgentDoor, request: Request) -> Outcome:
+    """`GET /v1/catalog/node-services/NAME`: the node and its services as a list."""
+    options = query_options(request)
+
+    def body(value: tuple[Node | None, list[NodeService]]) -> Any:
+        host, items = value
+        if host is None:
+            return {"Node": None, "Services": None}
+        return {"Node": render.node(host), "Services": [render.node_service(item) for item in items]}
+
+    return _question(NODE_SERVICES, _name_request(request, options, "Missing node name"), options, body)
+
+
+def gateway_services(agent: AgentDoor, request: Request) -> Outcome:
+    """`GET /v1/catalog/gateway-services/NAME`: null, as Consul answers without a mesh."""
+    options = query_options(request)
+    return _question(GATEWAY_SERVICES, _name_request(request, options, "Missing gateway name"), options, lambda _: None)
+
+
+def datacenters(agent: AgentDoor, request: Request) -> Outcome:
+    """`GET /v1/catalog/datacenters`."""
+    return Reply(body=gojson.encode(agent.known_datacenters()))
+
+
+def _done(_: object) -> Reply:
+    return Reply(body=b"true")
+
+
+def register(agent: AgentDoor, request: Request) -> Outcome:
+    """`PUT /v1/catalog/register`."""
+    args = decode.catalog_register(request.body)
+    args = replace(args, datacenter=args.datacenter or agent.datacenter, token=args.token or request.token)
+    return Command(REGISTER, args, _done, args.datacenter)
+
+
+def deregister(agent: AgentDoor, request: Request) -> Outcome:
+    """`PUT /v1/catalog/deregister`."""
+    args = decode.catalog_deregister(request.body)
+    args = replace(args, datacenter=args.datacenter or agent.datacenter, token=args.token or request.token)
+    return Command(DEREGISTER, args, _done, args.datacenter)
+
+
+ROUTES = (
+    Route("/v1/catalog/register", ("PUT",), register),
+    Route("/v1/catalog/deregister", ("PUT",), deregister),
+    Route("/v1/catalog/datacenters", ("GET",), datacenters),
+    Route("/v1/catalog/nodes", ("GET",), nodes),
+    Route("/v1/catalog/services", ("GET",), services),
+    Route("/v1/catalog/service/", ("GET",), service),
+    Route("/v1/catalog/connect/", ("GET",), connect),
+    Route("/v1/catalog/node/", ("GET",), node),
+    Route("/v1/catalog/node-services/", ("GET",), node_services),
+    Route("/v1/catalog/gateway-services/", ("GET",), gateway_services),
+)

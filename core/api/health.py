@@ -1,0 +1,162 @@
+"""Health: checks, and instances with their checks, `/v1/health/*`, and the questions Health.*."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from core.api import filter, render
+from core.api.blocking import node_meta, query_options
+from core.api.catalog import NameRequest, ServiceRequest, is_mesh_capable, matches_meta, service_request
+from core.api.endpoint import AgentDoor, Answer, Outcome, Question, Read, Reply, Request, Route
+from core.codec import gojson
+from core.errors import BadRequest
+from core.store.state import Store
+from core.store.structs import PASSING, CheckServiceNode, HealthCheck
+from core.store.watch import Watch
+
+_TRUE = ("1", "t", "T", "TRUE", "true", "True")
+_FALSE = ("0", "f", "F", "FALSE", "false", "False")
+
+
+class ChecksRequest(Struct, frozen=True):
+    """Checks of a service (`service`) or in a state (`state`), by node metadata, and filter."""
+
+    service: str = ""
+    state: str = ""
+    node_meta: tuple[tuple[str, str], ...] = ()
+    filter: str = ""
+
+
+def is_passing(item: CheckServiceNode) -> bool:
+    """Whether every check of the instance and of its node passes."""
+    return all(check.status == PASSING for check in item.checks)
+
+
+def _service_nodes(view: Store, args: ServiceRequest, watch: Watch | None) -> Answer:
+    if args.ingress:
+        return Answer(view.indexes.get("gateway-services", 0), [], remember=False)
+    index, items = view.check_service_nodes(args.name, args.tags, watch)
+    if args.connect:
+        items = [item for item in items if is_mesh_capable(item.service, args.name)]
+    if args.node_meta:
+        items = [item for item in items if matches_meta(item.node, args.node_meta)]
+    if args.filter:
+        keep = filter.compile(args.filter, "check_service_node")
+        items = [item for item in items if keep(item)]
+    return Answer(index, items, remember=bool(items))
+
+
+def _node_checks(view: Store, args: NameRequest, watch: Watch | None) -> Answer:
+    index, checks = view.node_checks(args.name, watch)
+    return Answer(index, _filtered(checks, args.filter))
+
+
+def _select(view: Store, args: ChecksRequest, index: int, checks: list[HealthCheck]) -> Answer:
+    if args.node_meta:
+        checks = [check for check in checks if matches_meta(view.node(check.node, None)[1], args.node_meta)]
+    checks = _filtered(checks, args.filter)
+    return Answer(index, checks, remember=not args.node_meta)
+
+
+def _filtered(checks: list[HealthCheck], expression: str) -> list[HealthCheck]:
+    if not expression:
+        return checks
+    keep = filter.compile(expression, "health_check")
+    return [check for check in checks if keep(check)]
+
+
+def _service_checks(view: Store, args: ChecksRequest, watch: Watch | None) -> Answer:
+    return _select(view, args, *view.service_checks(args.service, watch))
+
+
+def _checks_in_state(view: Store, args: ChecksRequest, watch: Watch | None) -> Answer:
+    return _select(view, args, *view.checks_in_state(args.state, watch))
+
+
+SERVICE_NODES = Read("Health.ServiceNodes", _service_nodes)
+NODE_CHECKS = Read("Health.NodeChecks", _node_checks)
+SERVICE_CHECKS = Read("Health.ServiceChecks", _service_checks)
+CHECKS_IN_STATE = Read("Health.ChecksInState", _checks_in_state)
+
+
+def _checks(answer: Answer) -> Reply:
+    return Reply(body=gojson.encode(render.checks(answer.value)))
+
+
+def node(agent: AgentDoor, request: Request) -> Outcome:
+    """`GET /v1/health/node/NODE`."""
+    options = query_options(request)
+    if not request.rest:
+        raise BadRequest("Missing node name")
+    return Question(NODE_CHECKS, NameRequest(request.rest, options.filter), options, _checks, True)
+
+
+def checks(agent: AgentDoor, request: Request) -> Outcome:
+    """`GET /v1/health/checks/SERVICE`."""
+    options = query_options(request)
+    if not request.rest:
+        raise BadRequest("Missing service name")
+    meta = tuple(node_meta(request).items())
+    args = ChecksRequest(request.rest, "", meta, options.filter)
+    return Question(SERVICE_CHECKS, args, options, _checks, True)
+
+
+def state(agent: AgentDoor, request: Request) -> Outcome:
+    """`GET /v1/health/state/STATE`."""
+    options = query_options(request)
+    if not request.rest:
+        raise BadRequest("Missing check state")
+    meta = tuple(node_meta(request).items())
+    args = ChecksRequest("", request.rest, meta, options.filter)
+    return Question(CHECKS_IN_STATE, args, options, _checks, True)
+
+
+def _instances(agent: AgentDoor, request: Request, **more: bool) -> Outcome:
+    options = query_options(request)
+    args = service_request(agent, request, options, **more)
+    passing = _passing_only(request)
+
+    def body(answer: Answer) -> Reply:
+        if passing is None:
+            return Reply(400, b"Invalid value for ?passing", "text/plain; charset=utf-8")
+        items: list[CheckServiceNode] = answer.value
+        if passing:
+            items = [item for item in items if is_passing(item)]
+        return Reply(body=gojson.encode([render.check_service_node(item) for item in items]))
+
+    return Question(SERVICE_NODES, args, options, body, True)
+
+
+def _passing_only(request: Request) -> bool | None:
+    """Whether `?passing` asks for passing instances only; None when its value is no boolean."""
+    if not request.query.has("passing"):
+        return False
+    value = request.query.get("passing")
+    if not value or value in _TRUE:
+        return True
+    return False if value in _FALSE else None
+
+
+def service(agent: AgentDoor, request: Request) -> Outcome:
+    """`GET /v1/health/service/NAME`."""
+    return _instances(agent, request)
+
+
+def connect(agent: AgentDoor, request: Request) -> Outcome:
+    """`GET /v1/health/connect/NAME`: mesh-capable instances."""
+    return _instances(agent, request, connect=True)
+
+
+def ingress(agent: AgentDoor, request: Request) -> Outcome:
+    """`GET /v1/health/ingress/NAME`: ingress gateways, of which there are none without a mesh."""
+    return _instances(agent, request, ingress=True)
+
+
+ROUTES = (
+    Route("/v1/health/node/", ("GET",), node),
+    Route("/v1/health/checks/", ("GET",), checks),
+    Route("/v1/health/state/", ("GET",), state),
+    Route("/v1/health/service/", ("GET",), service),
+    Route("/v1/health/connect/", ("GET",), connect),
+    Route("/v1/health/ingress/", ("GET",), ingress),
+)

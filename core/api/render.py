@@ -1,0 +1,189 @@
+"""Objects of the store as Consul's JSON: key order, `omitempty` and nil-or-empty as its structs have them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from typing import Any
+
+from core.codec import duration
+from core.store.structs import CheckServiceNode, CheckSpec, DirEntry, HealthCheck, Node, NodeService, ServiceAddress, Weights
+
+Json = dict[str, Any]
+
+_NO_MESH: Json = {"MeshGateway": {}, "Expose": {}}
+
+
+def dir_entry(entry: DirEntry) -> Json:
+    """A key of the KV store; `Value` in base64, null for an empty value."""
+    value = entry.value
+    out: Json = {
+        "LockIndex": entry.lock_index,
+        "Key": entry.key.decode("utf-8", "surrogateescape"),
+        "Flags": entry.flags,
+        "Value": None if value is None else base64.b64encode(value).decode("ascii"),
+    }
+    if entry.session:
+        out["Session"] = entry.session
+    out["CreateIndex"] = entry.create_index
+    out["ModifyIndex"] = entry.modify_index
+    return out
+
+
+def node(item: Node) -> Json:
+    """structs.Node."""
+    return {
+        "ID": item.id,
+        "Node": item.node,
+        "Address": item.address,
+        "Datacenter": item.datacenter,
+        "TaggedAddresses": item.tagged_addresses,
+        "Meta": item.meta,
+        "CreateIndex": item.create_index,
+        "ModifyIndex": item.modify_index,
+    }
+
+
+def addresses(items: dict[str, ServiceAddress]) -> Json:
+    """Tagged addresses of a service, sorted by tag."""
+    return {tag: {"Address": items[tag].address, "Port": items[tag].port} for tag in sorted(items)}
+
+
+def weights(item: Weights | None) -> Json:
+    """Weights; 1 and 1 unless set."""
+    item = item or Weights()
+    return {"Passing": item.passing, "Warning": item.warning}
+
+
+def mesh_proxy(proxy: dict[str, Any] | None) -> Json:
+    """The mesh part of a service, untouched but for the zero values that Consul leaves out."""
+    if not proxy:
+        return _NO_MESH
+    out = _without_zeros(proxy)
+    for name in ("MeshGateway", "Expose"):
+        out[name] = _without_zeros(proxy.get(name) or {})
+    return out
+
+
+def _without_zeros(value: dict[str, Any]) -> Json:
+    return {k: v for k, v in value.items() if v not in (None, "", 0, False) and v != {} and v != []}
+
+
+def node_service(item: NodeService) -> Json:
+    """structs.NodeService."""
+    out: Json = {"Kind": item.kind} if item.kind else {}
+    out["ID"] = item.id
+    out["Service"] = item.service
+    out["Tags"] = item.tags or []
+    out["Address"] = item.address
+    if item.tagged_addresses:
+        out["TaggedAddresses"] = addresses(item.tagged_addresses)
+    out["Meta"] = item.meta
+    out["Port"] = item.port
+    out["Weights"] = weights(item.weights)
+    out["EnableTagOverride"] = item.enable_tag_override
+    out["Proxy"] = mesh_proxy(item.proxy)
+    out["Connect"] = _without_zeros(item.connect) if item.connect else {}
+    out["CreateIndex"] = item.create_index
+    out["ModifyIndex"] = item.modify_index
+    return out
+
+
+def service_node(host: Node, item: NodeService) -> Json:
+    """structs.ServiceNode: an instance with the facts of its node beside it."""
+    out: Json = {
+        "ID": host.id,
+        "Node": host.node,
+        "Address": host.address,
+        "Datacenter": host.datacenter,
+        "TaggedAddresses": host.tagged_addresses,
+        "NodeMeta": host.meta,
+        "ServiceKind": item.kind,
+        "ServiceID": item.id,
+        "ServiceName": item.service,
+        "ServiceTags": item.tags or [],
+        "ServiceAddress": item.address,
+    }
+    if item.tagged_addresses:
+        out["ServiceTaggedAddresses"] = addresses(item.tagged_addresses)
+    out["ServiceWeights"] = weights(item.weights)
+    out["ServiceMeta"] = item.meta or {}
+    out["ServicePort"] = item.port
+    out["ServiceEnableTagOverride"] = item.enable_tag_override
+    out["ServiceProxy"] = mesh_proxy(item.proxy)
+    out["ServiceConnect"] = _without_zeros(item.connect) if item.connect else {}
+    out["CreateIndex"] = item.create_index
+    out["ModifyIndex"] = item.modify_index
+    return out
+
+
+_PLAIN_SPEC = CheckSpec()
+_SPEC_FIELDS = (
+    ("HTTP", "http"),
+    ("TLSSkipVerify", "tls_skip_verify"),
+    ("Header", "header"),
+    ("Method", "method"),
+    ("Body", "body"),
+    ("TCP", "tcp"),
+    ("ScriptArgs", "script_args"),
+    ("DockerContainerID", "docker_container_id"),
+    ("Shell", "shell"),
+    ("GRPC", "grpc"),
+    ("GRPCUseTLS", "grpc_use_tls"),
+    ("AliasNode", "alias_node"),
+    ("AliasService", "alias_service"),
+    ("TTL", "ttl"),
+)
+
+
+def check_spec(spec: CheckSpec) -> Json:
+    """HealthCheckDefinition: zero values left out, durations as text."""
+    if spec == _PLAIN_SPEC:
+        return {}
+    out: Json = {}
+    if spec.interval:
+        out["Interval"] = duration.show(spec.interval)
+    if spec.output_max_size:
+        out["OutputMaxSize"] = spec.output_max_size
+    if spec.timeout:
+        out["Timeout"] = duration.show(spec.timeout)
+    if spec.deregister_critical_service_after:
+        out["DeregisterCriticalServiceAfter"] = duration.show(spec.deregister_critical_service_after)
+    for name, attribute in _SPEC_FIELDS:
+        value = getattr(spec, attribute)
+        if value:
+            out[name] = value
+    return out
+
+
+def health_check(item: HealthCheck) -> Json:
+    """structs.HealthCheck."""
+    return {
+        "Node": item.node,
+        "CheckID": item.check_id,
+        "Name": item.name,
+        "Status": item.status,
+        "Notes": item.notes,
+        "Output": item.output,
+        "ServiceID": item.service_id,
+        "ServiceName": item.service_name,
+        "ServiceTags": item.service_tags or [],
+        "Type": item.type,
+        "Definition": check_spec(item.definition),
+        "CreateIndex": item.create_index,
+        "ModifyIndex": item.modify_index,
+    }
+
+
+def check_service_node(item: CheckServiceNode) -> Json:
+    """structs.CheckServiceNode."""
+    return {
+        "Node": node(item.node),
+        "Service": node_service(item.service),
+        "Checks": [health_check(check) for check in item.checks],
+    }
+
+
+def checks(items: Iterable[HealthCheck]) -> list[Json]:
+    """A list of checks, `[]` when empty."""
+    return [health_check(item) for item in items]
