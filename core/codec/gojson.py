@@ -398,28 +398,33 @@ def folded(name: str) -> str:
 
 
 class Object(Shape):
-    """A struct: names of fields, any letter case. `aliases` are other names of a field. `own` stands
-    for a type that decodes itself: what is wrong in it is reported before anything noted outside."""
+    """A struct: names of fields, any letter case. `aliases` are other names of a field. `translated`
+    stands for a type that decodes itself: its fields have snake_case names too, and what is wrong in
+    it is reported before anything noted outside."""
 
-    __slots__ = ("_names", "_own", "_struct", "fields")
+    __slots__ = ("_names", "_struct", "_translated", "fields")
 
     def __init__(
         self,
         go: str,
         fields: Mapping[str, Shape],
         aliases: Mapping[str, str] | None = None,
-        own: bool = False,
+        translated: bool = False,
     ) -> None:
         super().__init__(go)
         self.fields = dict(fields)
+        self._translated = translated
+        self._struct = "" if translated else go.rpartition(".")[2]
         self._names = {folded(name): name for name in fields}
         self._names.update((folded(alias), name) for alias, name in (aliases or {}).items())
-        self._own = own
-        self._struct = "" if own else go.rpartition(".")[2]
+
+    def _name(self, key: str) -> str | None:
+        key = folded(key)
+        return self._names.get(key.replace("_", "") if self._translated else key)
 
     def fit(self, value: Any, errors: Errors) -> Any:
         """A dict of the fields that were given, under the names of `fields`."""
-        if self._own:
+        if self._translated:
             return fit(value, self, inner=True)
         return self._fit(value, errors)
 
@@ -430,7 +435,7 @@ class Object(Shape):
         result: dict[str, Any] = {}
         struct, errors.struct = errors.struct, self._struct
         for key, entry in value.items():
-            name = self._names.get(key) or self._names.get(folded(key))
+            name = self._name(key)
             if name is None:
                 errors.note(f"json: unknown field {quote(key)}")
             elif entry is not None:

@@ -173,7 +173,7 @@ _SHAPE = gojson.Object(
         "On": gojson.BOOL,
         "Tags": gojson.STRINGS,
         "Inner": gojson.Object("structs.Inner", {"Port": gojson.INT, "Meta": gojson.STRING_MAP}),
-        "Own": gojson.Object("structs.Own", {"TTL": gojson.INT}, own=True),
+        "Own": gojson.Object("structs.Own", {"TimeToLive": gojson.INT}, translated=True),
     },
     aliases={"on_off": "On"},
 )
@@ -198,8 +198,8 @@ _SHAPE = gojson.Object(
         ),
         (b'{"Inner": 5}', "cannot unmarshal number into Go struct field Outer.Inner of type structs.Inner"),
         (
-            b'{"Port": "x", "Own": {"TTL": "y"}}',
-            "cannot unmarshal string into Go struct field .TTL of type int",
+            b'{"Port": "x", "Own": {"time_to_live": "y"}}',
+            "cannot unmarshal string into Go struct field .TimeToLive of type int",
         ),
         (b'"text"', "cannot unmarshal string into Go value of type structs.Outer"),
         (b"[1]", "cannot unmarshal array into Go value of type structs.Outer"),
