@@ -18,6 +18,11 @@ class Teller(Protocol):
     def __call__(self, question: Question, outcome: Answer | CtlError, shared: dict[Hashable, bytes]) -> None: ...
 
 
+def blocks(answer: Answer, question: Question) -> bool:
+    """Whether the answer is not above the index that the client has seen (an index of 0 counts as 1)."""
+    return max(answer.index, 1) <= question.options.min_query_index
+
+
 class Waiter:
     """One blocked request. `cancel()` when its client is gone."""
 
@@ -82,11 +87,7 @@ class _Group:
             return
         watch = Watch()
         outcome = self.lobby.run(self.question, watch)
-        if (
-            isinstance(outcome, Answer)
-            and outcome.index == self.question.options.min_query_index
-            and not self.lobby.restored
-        ):
+        if isinstance(outcome, Answer) and blocks(outcome, self.question):
             self._watch = watch
             watch.on_fire(self._changed)
             return
@@ -117,7 +118,6 @@ class Lobby:
     ) -> None:
         self.loop = loop
         self.run = run
-        self.restored = False
         self._groups: dict[Hashable, _Group] = {}
 
     def __len__(self) -> int:

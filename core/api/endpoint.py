@@ -40,7 +40,7 @@ class Query:
                 if b";" in piece:
                     raise ValueError("invalid semicolon separator in query")
                 name, _, value = piece.partition(b"=")
-                values.setdefault(_unescape(name), []).append(_unescape(value))
+                values.setdefault(unescape(name), []).append(unescape(value))
         self._values = values
 
     @property
@@ -59,13 +59,16 @@ class Query:
         return self._values.get(name, [])
 
 
-def _unescape(raw: bytes) -> str:
+def unescape(raw: bytes, plus: bool = True) -> str:
+    """Percent-decoded text; `+` is a space in queries, not in paths. ValueError on a broken escape."""
     position = raw.find(b"%")
     while position >= 0:
         if len(raw) < position + 3 or not all(c in b"0123456789abcdefABCDEF" for c in raw[position + 1 : position + 3]):
             raise ValueError("invalid URL escape")
         position = raw.find(b"%", position + 3)
-    return unquote_to_bytes(raw.replace(b"+", b" ")).decode("utf-8", "surrogateescape")
+    if plus:
+        raw = raw.replace(b"+", b" ")
+    return unquote_to_bytes(raw).decode("utf-8", "surrogateescape")
 
 
 @dataclass(slots=True)
@@ -201,10 +204,15 @@ class AgentDoor(Protocol):
 Handler = Callable[[AgentDoor, Request], Outcome]
 
 
-class Route(Struct, frozen=True):
-    """One HTTP form. `path` ends in `/` when something follows; `methods` in the order of Allow."""
+class Route(Struct):
+    """One HTTP form. `path` ends in `/` when something follows; `methods` in the order of Allow.
+    `label` is its name in metrics: `v1.kv._`, `v1.agent.self`."""
 
     path: str
     methods: tuple[str, ...]
     handler: Handler
-    kind: str = "read"
+    large: bool = False  # takes bodies beyond the usual limit and checks them itself
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        self.label = self.path.strip("/").replace("/", ".") + ("._" if self.path.endswith("/") else "")

@@ -179,6 +179,6 @@ def kv(agent: AgentDoor, request: Request) -> Outcome:
     return _METHODS[request.method](agent, request)
 
 
-ROUTES = (Route("/v1/kv/", ("GET", "PUT", "DELETE"), kv),)
+ROUTES = (Route("/v1/kv/", ("GET", "PUT", "DELETE"), kv, large=True),)
 
 
