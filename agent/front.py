@@ -19,7 +19,7 @@ from agent.lobby import Lobby, blocks
 from agent.wire import Wire, accepts_gzip, date_line
 from core.api.blocking import wait_seconds
 from core.api.endpoint import TEXT, Answer, Command, Query, Question, Reply, Request, unescape
-from core.api.table import Router
+from core.api.router import Router
 from core.errors import CtlError, Denied, TooLarge
 from core.store.watch import Watch
 
@@ -77,6 +77,7 @@ class Front:
         chance: random.Random,
         logger: Logger,
         loop: asyncio.AbstractEventLoop,
+        router: Router,
     ) -> None:
         self._agent = agent
         self._calls = calls
@@ -85,7 +86,7 @@ class Front:
         self._chance = chance
         self._log = logger
         self._loop = loop
-        self._router = Router()
+        self._router = router
         self._answers: dict[bytes, _Remembered] = {}
         self._cached_once: dict[bytes, None] = {}
         self.lobby = Lobby(loop, self._run)
@@ -135,7 +136,12 @@ class Front:
     def refusal(self, status: int, text: str) -> bytes:
         """An error for a connection that will be closed."""
         return self._wire.pack(
-            Reply(status, text.encode(), TEXT), date_line(int(time.time())), pretty=False, gzip=False, head=False, close=True
+            Reply(status, text.encode(), TEXT),
+            date_line(int(time.time())),
+            pretty=False,
+            gzip=False,
+            head=False,
+            close=True,
         )
 
     def serve(self, connection: Connection, raw: RawRequest) -> None:
@@ -169,7 +175,9 @@ class _Exchange:
         front, raw = self._front, self._raw
         target, mark, query = raw.url.partition(b"?")
         path = target.decode("ascii", "replace") if b"%" not in target else _path(target)
-        if not path.isprintable() and any(not c.isprintable() for c in path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")):
+        if not path.isprintable() and any(
+            not c.isprintable() for c in path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        ):
             return self._send(Reply(400))
         if "//" in path or "/." in path:
             clean = _clean(path)
@@ -195,7 +203,9 @@ class _Exchange:
         self._pretty = parsed.has("pretty")
         self._gzip = "accept-encoding" in raw.headers and accepts_gzip(raw.headers["accept-encoding"])
         if raw.length > len(raw.body) or (raw.length > front._settings.max_body and not route.large):
-            raise TooLarge(f"Request body({raw.length} bytes) too large, max size: {front._settings.max_body} bytes.")
+            raise TooLarge(
+                f"Request body({raw.length} bytes) too large, max size: {front._settings.max_body} bytes."
+            )
         request = Request(raw.method, path, rest, parsed, raw.headers, raw.body, _token(parsed, raw.headers))
         request.remote = self._connection.remote
         request.length = raw.length
@@ -220,7 +230,12 @@ class _Exchange:
         front = self._front
         key: Hashable = None
         if question.options.min_query_index:
-            key = (question.read.rpc, question.args, question.options.min_query_index, question.options.datacenter)
+            key = (
+                question.read.rpc,
+                question.args,
+                question.options.min_query_index,
+                question.options.datacenter,
+            )
             if front.lobby.has(key):
                 return self._wait(key, question, None)
         watch = Watch()
@@ -274,7 +289,9 @@ class _Exchange:
         headers["X-Consul-KnownLeader"] = "true"
         headers["X-Consul-LastContact"] = "0"
         if question.tells_consistency:
-            mode = "stale" if options.allow_stale else "consistent" if options.require_consistent else "leader"
+            mode = (
+                "stale" if options.allow_stale else "consistent" if options.require_consistent else "leader"
+            )
             headers["X-Consul-Effective-Consistency"] = mode
         if options.use_cache and question.tells_consistency:
             headers.update(self._cache_headers())
@@ -353,7 +370,9 @@ class _Exchange:
         self._send(reply)
 
     def crash(self, error: BaseException) -> None:
-        self._front._log.error("request failed", method=self._raw.method, url=self._raw.url.decode("latin-1"), error=repr(error))
+        self._front._log.error(
+            "request failed", method=self._raw.method, url=self._raw.url.decode("latin-1"), error=repr(error)
+        )
         self._front._log.trace_back(error)
         self._send(Reply(500, f"internal error: {type(error).__name__}: {error}".encode(), TEXT))
 
@@ -364,7 +383,9 @@ class _Exchange:
         return self._send(Reply(405, f"method {self._raw.method} not allowed".encode(), TEXT, allow))
 
     def _redirect(self, path: str, query: bytes) -> None:
-        location = quote(path.encode("utf-8", "surrogateescape"), safe="/~!$&'()*+,;=:@-._") + query.decode("latin-1")
+        location = quote(path.encode("utf-8", "surrogateescape"), safe="/~!$&'()*+,;=:@-._") + query.decode(
+            "latin-1"
+        )
         reply = Reply(301, headers={"Location": location})
         if self._raw.method == "GET":
             reply.body = f'<a href="{location}">Moved Permanently</a>.\n\n'.encode()
@@ -412,4 +433,3 @@ def _clean(path: str) -> str:
     if clean.startswith("//"):
         clean = clean[1:]
     return clean + "/" if path.endswith(("/", "/.", "/..")) and clean != "/" else clean
-

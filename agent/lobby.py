@@ -15,7 +15,9 @@ from core.store.watch import Watch
 class Teller(Protocol):
     """Who asked and waits: gets the answer or the error, once."""
 
-    def __call__(self, question: Question, outcome: Answer | CtlError, shared: dict[Hashable, bytes]) -> None: ...
+    def __call__(
+        self, question: Question, outcome: Answer | CtlError, shared: dict[Hashable, bytes]
+    ) -> None: ...
 
 
 def blocks(answer: Answer, question: Question) -> bool:
@@ -129,7 +131,9 @@ class Lobby:
         group = self._groups.get(key)
         return group is not None and not group._scheduled
 
-    def join(self, key: Hashable, question: Question, watch: Watch | None, seconds: float, tell: Teller) -> Waiter:
+    def join(
+        self, key: Hashable, question: Question, watch: Watch | None, seconds: float, tell: Teller
+    ) -> Waiter:
         """Wait for `question` to pass its `min_query_index`, at most `seconds`; then `tell` is called.
 
         `watch` is what the first run registered; None when `has(key)` said that others wait already."""

@@ -54,12 +54,16 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     version = _VERSIONS.get(files.min_version or "tls12")
     if version is None:
-        raise ConfigError(f"tls_min_version: unknown version {files.min_version!r}; known: tls10, tls11, tls12, tls13")
+        raise ConfigError(
+            f"tls_min_version: unknown version {files.min_version!r}; known: tls10, tls11, tls12, tls13"
+        )
     context.minimum_version = ssl.TLSVersion[version]
     try:
         context.load_cert_chain(files.cert_file, files.key_file)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"cannot use certificate {files.cert_file} with key {files.key_file}: {error}") from None
+        raise ConfigError(
+            f"cannot use certificate {files.cert_file} with key {files.key_file}: {error}"
+        ) from None
     if files.cipher_suites:
         try:
             context.set_ciphers(files.cipher_suites.replace(",", ":"))

@@ -70,7 +70,9 @@ class Wire:
         self._common = "".join(line + "\r\n" for line in lines).encode("latin-1", "replace")
         self.always_pretty = always_pretty
 
-    def halves(self, reply: Reply, *, pretty: bool = False, gzip: bool = False, head: bool = False) -> tuple[bytes, bytes]:
+    def halves(
+        self, reply: Reply, *, pretty: bool = False, gzip: bool = False, head: bool = False
+    ) -> tuple[bytes, bytes]:
         """The answer without its Date line: what comes before it, and headers and body after it."""
         body = reply.body
         lines = [f"{name}: {value}\r\n" for name, value in reply.headers.items()]
@@ -100,9 +102,18 @@ class Wire:
 
     def stream_head(self, reply: Reply, date: bytes) -> bytes:
         """The head of an answer without end: chunked, closed with the connection."""
-        lines = "".join(f"{name}: {value}\r\n" for name, value in reply.headers.items()).encode("latin-1", "replace")
+        lines = "".join(f"{name}: {value}\r\n" for name, value in reply.headers.items()).encode(
+            "latin-1", "replace"
+        )
         kind = f"Content-Type: {reply.content_type}\r\n".encode()
-        return status_line(reply.status) + self._common + date + lines + kind + b"Transfer-Encoding: chunked\r\n\r\n"
+        return (
+            status_line(reply.status)
+            + self._common
+            + date
+            + lines
+            + kind
+            + b"Transfer-Encoding: chunked\r\n\r\n"
+        )
 
 
 def chunk(data: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""How a read may be answered: consistency, blocking, datacenter (`reference/http.md`, Blocking, Consistency)."""
+"""How a read may be answered: consistency, blocking, datacenter, as Consul's HTTP API has them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAX_U64 = (1 << 64) - 1
 
 
 def query_options(request: Request) -> QueryOptions:
-    """Parse `index`, `wait`, `stale`, `consistent`, `cached`, `dc`, `filter`. BadRequest with Consul's text."""
+    """Parse `index`, `wait`, `stale`, `consistent`, `cached`, `dc`, `filter`; BadRequest if wrong."""
     query = request.query
     options = QueryOptions(token=request.token)
     if query.empty:
@@ -80,4 +80,3 @@ def node_meta(request: Request) -> dict[str, str]:
         key, _, value = pair.partition(":")
         wanted[key] = value
     return wanted
-

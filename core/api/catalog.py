@@ -11,7 +11,19 @@ from msgspec.structs import replace
 
 from core.api import decode, filter, render
 from core.api.blocking import node_meta, query_options
-from core.api.endpoint import AgentDoor, Answer, Command, Outcome, QueryOptions, Question, Read, Reply, Request, Route, Write
+from core.api.endpoint import (
+    AgentDoor,
+    Answer,
+    Command,
+    Outcome,
+    QueryOptions,
+    Question,
+    Read,
+    Reply,
+    Request,
+    Route,
+    Write,
+)
 from core.codec import gojson
 from core.errors import BadRequest, Invalid
 from core.store import commands
@@ -109,7 +121,9 @@ def _prepare_register(view: Store, args: RegisterRequest) -> bytes:
     if args.check is not None:
         checks.append(args.check)
     return commands.register(
-        replace(args, service=service, check=None, checks=[_completed(check, args) for check in checks] or None)
+        replace(
+            args, service=service, check=None, checks=[_completed(check, args) for check in checks] or None
+        )
     )
 
 
@@ -142,7 +156,9 @@ DEREGISTER = Write("Catalog.Deregister", _prepare_deregister)
 
 
 def _question(read: Read, args: Any, options: QueryOptions, render_value: Callable[[Any], Any]) -> Question:
-    return Question(read, args, options, lambda answer: Reply(body=gojson.encode(render_value(answer.value))), True)
+    return Question(
+        read, args, options, lambda answer: Reply(body=gojson.encode(render_value(answer.value))), True
+    )
 
 
 def _nodes_request(agent: AgentDoor, request: Request, options: QueryOptions) -> NodesRequest:
@@ -162,7 +178,9 @@ def services(agent: AgentDoor, request: Request) -> Outcome:
     return _question(LIST_SERVICES, _nodes_request(agent, request, options), options, lambda names: names)
 
 
-def service_request(agent: AgentDoor, request: Request, options: QueryOptions, **more: bool) -> ServiceRequest:
+def service_request(
+    agent: AgentDoor, request: Request, options: QueryOptions, **more: bool
+) -> ServiceRequest:
     """The arguments of a question about a service's instances. BadRequest without a name."""
     if not request.rest:
         raise BadRequest("Missing service name")
@@ -222,7 +240,9 @@ def node_services(agent: AgentDoor, request: Request) -> Outcome:
 def gateway_services(agent: AgentDoor, request: Request) -> Outcome:
     """`GET /v1/catalog/gateway-services/NAME`: null, as Consul answers without a mesh."""
     options = query_options(request)
-    return _question(GATEWAY_SERVICES, _name_request(request, options, "Missing gateway name"), options, lambda _: None)
+    return _question(
+        GATEWAY_SERVICES, _name_request(request, options, "Missing gateway name"), options, lambda _: None
+    )
 
 
 def datacenters(agent: AgentDoor, request: Request) -> Outcome:

@@ -63,7 +63,9 @@ def unescape(raw: bytes, plus: bool = True) -> str:
     """Percent-decoded text; `+` is a space in queries, not in paths. ValueError on a broken escape."""
     position = raw.find(b"%")
     while position >= 0:
-        if len(raw) < position + 3 or not all(c in b"0123456789abcdefABCDEF" for c in raw[position + 1 : position + 3]):
+        if len(raw) < position + 3 or not all(
+            c in b"0123456789abcdefABCDEF" for c in raw[position + 1 : position + 3]
+        ):
             raise ValueError("invalid URL escape")
         position = raw.find(b"%", position + 3)
     if plus:

@@ -6,7 +6,19 @@ from msgspec import Struct
 
 from core.api import render
 from core.api.blocking import parse_uint, query_options
-from core.api.endpoint import PLAIN, AgentDoor, Answer, Command, Outcome, Question, Read, Reply, Request, Route, Write
+from core.api.endpoint import (
+    PLAIN,
+    AgentDoor,
+    Answer,
+    Command,
+    Outcome,
+    Question,
+    Read,
+    Reply,
+    Request,
+    Route,
+    Write,
+)
 from core.codec import gojson
 from core.errors import BadRequest, Invalid, TooLarge
 from core.store import commands
@@ -55,7 +67,13 @@ def _prepare(view: Store, args: KVChange) -> bytes:
     if not args.key and args.op != "delete-tree":
         raise Invalid("Must provide key")
     return commands.kvs(
-        args.op, args.key, args.value, flags=args.flags, session=args.session, cas_index=args.cas_index, token=args.token
+        args.op,
+        args.key,
+        args.value,
+        flags=args.flags,
+        session=args.session,
+        cas_index=args.cas_index,
+        token=args.token,
     )
 
 
@@ -180,5 +198,3 @@ def kv(agent: AgentDoor, request: Request) -> Outcome:
 
 
 ROUTES = (Route("/v1/kv/", ("GET", "PUT", "DELETE"), kv, large=True),)
-
-

@@ -7,7 +7,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from core.codec import duration
-from core.store.structs import CheckServiceNode, CheckSpec, DirEntry, HealthCheck, Node, NodeService, ServiceAddress, Weights
+from core.store.structs import (
+    CheckServiceNode,
+    CheckSpec,
+    DirEntry,
+    HealthCheck,
+    Node,
+    NodeService,
+    ServiceAddress,
+    Weights,
+)
 
 Json = dict[str, Any]
 

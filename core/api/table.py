@@ -2,43 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from core.api import agent, catalog, health, kv, status
 from core.api.endpoint import Route
 
 ROUTES: tuple[Route, ...] = (*kv.ROUTES, *catalog.ROUTES, *health.ROUTES, *agent.ROUTES, *status.ROUTES)
-
-
-class Router:
-    """Finds the route of a path: the exact one, else the longest that ends in `/` and begins the path."""
-
-    def __init__(self, routes: Iterable[Route] = ROUTES) -> None:
-        self._exact: dict[str, Route] = {}
-        self._prefixes: dict[str, Route] = {}
-        for route in routes:
-            table = self._prefixes if route.path.endswith("/") else self._exact
-            if route.path in table:
-                raise ValueError(f"route {route.path} is declared twice")
-            table[route.path] = route
-        self._depth = max((path.count("/") for path in self._prefixes), default=0)
-
-    def find(self, path: str) -> tuple[Route, str] | None:
-        """The route of an unescaped path and what follows it (a key, a name), None when there is none."""
-        route = self._exact.get(path)
-        if route is not None:
-            return route, ""
-        found: tuple[Route, str] | None = None
-        end = -1
-        for _ in range(self._depth):
-            end = path.find("/", end + 1)
-            if end < 0:
-                break
-            route = self._prefixes.get(path[: end + 1])
-            if route is not None:
-                found = route, path[end + 1 :]
-        return found
-
-    def wants_slash(self, path: str) -> bool:
-        """Whether `path` is only known with a `/` behind it (Go's router redirects those)."""
-        return path + "/" in self._prefixes
