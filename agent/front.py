@@ -175,9 +175,7 @@ class _Exchange:
         front, raw = self._front, self._raw
         target, mark, query = raw.url.partition(b"?")
         path = target.decode("ascii", "replace") if b"%" not in target else _path(target)
-        if not path.isprintable() and any(
-            not c.isprintable() for c in path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        ):
+        if not path.isprintable() and not _printable(path):
             return self._send(Reply(400))
         if "//" in path or "/." in path:
             clean = _clean(path)
@@ -190,14 +188,15 @@ class _Exchange:
             return self._send(Reply(404))
         route, rest = found
         self._label = route.label
-        if any(path.startswith(prefix) for prefix in front._settings.block_endpoints):
+        settings = front._settings
+        if settings.block_endpoints and path.startswith(settings.block_endpoints):
             raise Denied("Endpoint is blocked by agent configuration")
         if raw.method not in route.methods:
             return self._wrong_method(route.methods)
         if raw.method in _WRITES:
             self._check_writer()
         try:
-            parsed = Query(query)
+            parsed = Query(query) if query else _NO_QUERY
         except ValueError:
             return self._send(Reply(500))
         self._pretty = parsed.has("pretty")
@@ -370,10 +369,15 @@ class _Exchange:
         self._send(reply)
 
     def crash(self, error: BaseException) -> None:
+        import traceback
+
         self._front._log.error(
-            "request failed", method=self._raw.method, url=self._raw.url.decode("latin-1"), error=repr(error)
+            "request failed",
+            method=self._raw.method,
+            url=self._raw.url.decode("latin-1"),
+            error=repr(error),
+            trace="".join(traceback.format_exception(error)),
         )
-        self._front._log.trace_back(error)
         self._send(Reply(500, f"internal error: {type(error).__name__}: {error}".encode(), TEXT))
 
     def _wrong_method(self, methods: tuple[str, ...]) -> None:
@@ -402,6 +406,7 @@ class _Exchange:
 
 
 _ALREADY_SENT = Reply()
+_NO_QUERY = Query(b"")
 
 
 async def _given(reply: Reply) -> Reply:
@@ -425,6 +430,11 @@ def _path(target: bytes) -> str:
         return unescape(target, plus=False)
     except ValueError:
         return "\x00"  # not printable: answered 400
+
+
+def _printable(path: str) -> bool:
+    """Whether every character prints; bytes that are no UTF-8 count as U+FFFD, as in Go."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace").isprintable()
 
 
 def _clean(path: str) -> str:

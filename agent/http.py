@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 
@@ -22,23 +22,42 @@ if TYPE_CHECKING:
 MAX_QUEUE = 32  # pipelined requests kept before reading pauses
 HEADER_SECONDS = 30.0  # a request must be complete this long after its first byte
 BODY_CAP = 64 << 20  # bytes of a body kept; a longer one is counted, then refused
+READ_SIZE = 256 << 10  # the most that the transport hands over at once: a head that fits is complete at once
 MAX_REMEMBERED = 2048  # bytes of a request that is worth remembering
+
+
+_HEAD_TOO_LARGE = "Request header fields too large"
 
 
 class RawRequest:
     """A request as it came. `raw` is set when its bytes alone tell everything (a GET in one piece)."""
 
-    __slots__ = ("body", "expects_continue", "headers", "keep_alive", "length", "method", "raw", "url")
+    __slots__ = ("_headers", "body", "fields", "keep_alive", "length", "method", "raw", "url")
 
     def __init__(self) -> None:
         self.method = ""
         self.url = b""
-        self.headers: dict[str, str] = {}
+        self.fields: list[tuple[bytes, bytes]] = []
+        self._headers: dict[str, str] | None = None
         self.body = b""
         self.length = 0
         self.keep_alive = True
-        self.expects_continue = False
         self.raw: bytes | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Values by lower-case name; those of a repeated name joined by commas. Made when first asked for."""
+        headers = self._headers
+        if headers is None:
+            headers = self._headers = {}
+            for name, value in self.fields:
+                key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+                headers[key] = f"{headers[key]}, {text}" if key in headers else text
+        return headers
+
+    def head_size(self) -> int:
+        """Bytes of target and headers."""
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.fields)
 
 
 class Connection(asyncio.Protocol):
@@ -53,7 +72,8 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._now: RawRequest | None = None  # being parsed
         self._parts: list[bytes] = []
-        self._header_bytes = 0
+        self._in_head = False
+        self._head_bytes = 0
         self._queue: deque[RawRequest] = deque()
         self.busy = False  # a request is being answered
         self._closing = False
@@ -66,8 +86,7 @@ class Connection(asyncio.Protocol):
     # the transport's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
         peer = transport.get_extra_info("peername")
         self.remote = peer[0] if isinstance(peer, tuple) else ""
         if not self._server.admit(self):
@@ -112,6 +131,11 @@ class Connection(asyncio.Protocol):
     def _after_parsing(self, data: bytes, fresh: bool, before: int) -> None:
         queue = self._queue
         if self._now is not None:
+            if self._in_head:
+                self._head_bytes += len(data)
+                if self._head_bytes > self._server.max_header_bytes:
+                    self._end(431, _HEAD_TOO_LARGE)
+                    return
             if self._timer is None:
                 self._timer = self._loop.call_later(HEADER_SECONDS, self._too_slow)
         else:
@@ -173,32 +197,25 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._now = RawRequest()
-        self._parts = []
-        self._header_bytes = 0
+        self._in_head = True
+        self._head_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         assert self._now is not None
         self._now.url += url
-        self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         assert self._now is not None
-        self._count(len(name) + len(value) + 4)
-        key = name.decode("latin-1").lower()
-        headers = self._now.headers
-        text = value.decode("latin-1")
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text
-
-    def _count(self, size: int) -> None:
-        self._header_bytes += size
-        if self._header_bytes > self._server.max_header_bytes:
-            self._end(431, "Request header fields too large")
+        self._now.fields.append((name, value))
 
     def on_headers_complete(self) -> None:
         request = self._now
         assert request is not None
         request.method = self._parser.get_method().decode("ascii")
-        if request.headers.get("expect", "").lower() == "100-continue" and not self._closing:
+        self._in_head = False
+        if self._server.small_heads and request.head_size() > self._server.max_header_bytes:
+            self._end(431, _HEAD_TOO_LARGE)
+        if self._parser.get_http_version() != "1.0" and _expects_continue(request) and not self._closing:
             self.transport.write(CONTINUE)
 
     def on_body(self, body: bytes) -> None:
@@ -213,9 +230,10 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         request = self._now
         assert request is not None
-        request.body = b"".join(self._parts)
+        if self._parts:
+            request.body = b"".join(self._parts)
+            self._parts = []
         request.keep_alive = self._parser.should_keep_alive()
-        self._parts = []
         self._now = None
         self._queue.append(request)
 
@@ -261,6 +279,13 @@ class Connection(asyncio.Protocol):
         self.transport.close()
 
 
+def _expects_continue(request: RawRequest) -> bool:
+    return any(
+        len(name) == 6 and name.lower() == b"expect" and value.lower() == b"100-continue"
+        for name, value in request.fields
+    )
+
+
 class HttpServer:
     """All HTTP listeners of the agent, and the count of connections by client address."""
 
@@ -271,6 +296,7 @@ class HttpServer:
         self.loop = loop
         self.max_conns_per_client = max_conns_per_client
         self.max_header_bytes = max_header_bytes or 1 << 20
+        self.small_heads = self.max_header_bytes < READ_SIZE
         self._servers: list[asyncio.AbstractServer] = []
         self._connections: dict[Connection, None] = {}
         self._by_address: dict[str, int] = {}

@@ -82,9 +82,6 @@ class Log:
     def error(self, text: str, **fields: Any) -> None:
         self.errors.append(text)
 
-    def trace_back(self, error: BaseException) -> None:
-        pass
-
 
 class Calls:
     """A state with one value, its index, and watches on it."""
