@@ -213,7 +213,8 @@ class Connection(asyncio.Protocol):
         assert request is not None
         request.method = self._parser.get_method().decode("ascii")
         self._in_head = False
-        if self._server.small_heads and request.head_size() > self._server.max_header_bytes:
+        limit = self._server.max_header_bytes
+        if limit < READ_SIZE and request.head_size() > limit:
             self._end(431, _HEAD_TOO_LARGE)
         if self._parser.get_http_version() != "1.0" and _expects_continue(request) and not self._closing:
             self.transport.write(CONTINUE)
@@ -296,7 +297,6 @@ class HttpServer:
         self.loop = loop
         self.max_conns_per_client = max_conns_per_client
         self.max_header_bytes = max_header_bytes or 1 << 20
-        self.small_heads = self.max_header_bytes < READ_SIZE
         self._servers: list[asyncio.AbstractServer] = []
         self._connections: dict[Connection, None] = {}
         self._by_address: dict[str, int] = {}
