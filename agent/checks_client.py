@@ -1,0 +1,235 @@
+"""A small HTTP/1.1 client for checks: one request on one connection, parsed by httptools' C parser.
+
+A new connection each time, as Consul does it: a check that lives on an old connection says nothing about
+whether a new client could get one."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from base64 import b64encode
+from collections.abc import Awaitable, Callable
+from typing import cast
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+from urllib.parse import quote as percent_encode
+
+import httptools
+from msgspec import Struct
+
+from agent.checks_net import NetError
+from core.codec.duration import quote
+
+_HEAD_MAX = 1 << 20
+_BODY_MAX = 8 << 20
+"""A body is read to its end because its last bytes are the output; one that never ends stops here."""
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_URI_SAFE = "/%:@!$&'()*+,;=~-._?"
+
+
+class Response(Struct):
+    """The head of a response. `complete`: the body came to its end."""
+
+    code: int = 0
+    reason: str = ""
+    location: str | None = None
+    complete: bool = False
+
+    @property
+    def status_text(self) -> str:
+        """`200 OK`, as the server wrote it."""
+        return f"{self.code} {self.reason}".rstrip()
+
+
+Connecting = Awaitable[tuple[asyncio.Transport, "Exchange"]]
+Opener = Callable[[Callable[[], "Exchange"]], Connecting]
+
+
+class Exchange(asyncio.Protocol):
+    """One request and its response on one connection."""
+
+    def __init__(self, request: bytes, head_only: bool, sink: Callable[[bytes], None]) -> None:
+        self.response = Response()
+        self.head_done = False
+        self.error = ""
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._request = request
+        self._head_only = head_only
+        self._sink = sink
+        self._parser = httptools.HttpResponseParser(self)
+        self._connected = False
+        self._first = b""
+        self._head_size = 0
+        self._body_size = 0
+        self._framed = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._connected = True
+        cast(asyncio.Transport, transport).write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        if self.done.done():
+            return
+        if not self.head_done:
+            self._first = self._first or data[:128]
+            self._head_size += len(data)
+            if self._head_size > _HEAD_MAX:
+                self._fail(f"net/http: server response headers exceeded {_HEAD_MAX} bytes; aborted")
+                return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._end(complete=True)
+        except httptools.HttpParserError:
+            self._malformed()
+
+    def eof_received(self) -> None:
+        self._lost("EOF")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._connected:  # else the handshake failed, and another address may be tried
+            self._lost("read: connection reset by peer" if isinstance(exc, ConnectionResetError) else "EOF")
+
+    def release(self) -> None:
+        """The connection is gone. Lets go of the parser, which refers to us and we to it."""
+        self._end(complete=False)
+        del self._parser
+
+    def _lost(self, why: str) -> None:
+        if self.head_done:
+            self._end(complete=not self._framed)  # a body without a length ends with the connection
+        else:
+            self._fail("unexpected EOF" if self._first and why == "EOF" else why)
+
+    def _malformed(self) -> None:
+        if self.head_done:  # broken chunks: the status stands, the rest of the body is lost
+            self._end(complete=False)
+            return
+        line = self._first.partition(b"\n")[0].rstrip(b"\r").decode("latin-1")
+        self._fail(f"net/http: HTTP/1.x transport connection broken: malformed HTTP response {quote(line)}")
+
+    def _fail(self, text: str) -> None:
+        if not self.done.done():
+            self.error = text
+            self.done.set_result(None)
+
+    def _end(self, complete: bool) -> None:
+        if not self.done.done():
+            self.response.complete = complete
+            self.done.set_result(None)
+
+    # httptools calls these
+
+    def on_message_begin(self) -> None:
+        self.response = Response()
+        self._framed = False
+
+    def on_status(self, status: bytes) -> None:
+        self.response.reason += status.decode("latin-1")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        key = name.lower()
+        if key == b"location":
+            self.response.location = value.decode("latin-1")
+        elif key in (b"content-length", b"transfer-encoding"):
+            self._framed = True
+
+    def on_headers_complete(self) -> None:
+        code = self._parser.get_status_code()
+        self.response.code = code
+        if code >= 200 or code == 101:
+            self.head_done = True
+            if self._head_only:
+                self._end(complete=True)
+
+    def on_body(self, body: bytes) -> None:
+        if self.done.done():
+            return
+        self._sink(body)
+        self._body_size += len(body)
+        if self._body_size > _BODY_MAX:
+            self._end(complete=False)
+
+    def on_message_complete(self) -> None:
+        if self.head_done:
+            self._end(complete=True)
+
+
+async def fetch(exchange: Exchange, opener: Opener, deadline: float) -> Response:
+    """Run the exchange over a connection that `opener` makes, until the loop's time `deadline`. Time that
+    runs out within the body ends the body; NetError (Go's text) if there is no head of a response."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            transport, _ = await opener(lambda: exchange)
+            try:
+                await exchange.done
+            finally:
+                transport.abort()
+                exchange.release()
+    except TimeoutError:
+        if not exchange.head_done:
+            raise NetError(
+                "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+            ) from None
+    if exchange.error:
+        raise NetError(exchange.error)
+    return exchange.response
+
+
+class Target:
+    """A URL taken apart for a request."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise NetError(f"parse {quote(url)}: {error}") from error
+        self.url = url
+        self.shown = _without_password(url, parts)
+        self._parts = parts
+        if parts.scheme not in ("http", "https"):
+            raise NetError(f"unsupported protocol scheme {quote(parts.scheme)}")
+        if not parts.hostname:
+            raise NetError("http: no Host in request URL")
+        self.host = parts.hostname
+        self.secure = parts.scheme == "https"
+        self.port = port if port is not None else 443 if self.secure else 80
+        self.authority = parts.netloc.rpartition("@")[2]
+        path = percent_encode(parts.path or "/", _URI_SAFE)
+        self.uri = f"{path}?{percent_encode(parts.query, _URI_SAFE)}" if parts.query else path
+
+    def credentials(self) -> str:
+        """The Authorization header that `user:password@` in the URL asks for; empty without."""
+        if self._parts.username is None:
+            return ""
+        pair = f"{unquote(self._parts.username)}:{unquote(self._parts.password or '')}"
+        return "Basic " + b64encode(pair.encode()).decode()
+
+
+def build_request(
+    method: str, target: Target, headers: list[tuple[str, str]], host: str, body: bytes
+) -> bytes:
+    """The bytes of a request; NetError if the method or a header cannot be sent."""
+    if not _TOKEN.fullmatch(method):
+        raise NetError(f"net/http: invalid method {quote(method)}")
+    lines = [f"{method} {target.uri} HTTP/1.1"]
+    for name, value in [("Host", host or target.authority), *headers]:
+        if not _TOKEN.fullmatch(name):
+            raise NetError(f"net/http: invalid header field name {quote(name)}")
+        if _CONTROL.search(value):
+            raise NetError(f"net/http: invalid header field value for {quote(name)}")
+        lines.append(f"{name}: {value}")
+    lines.append("Connection: close")
+    if body or method in ("POST", "PUT", "PATCH"):
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def _without_password(url: str, parts: SplitResult) -> str:
+    """The URL for people, as Go shows it."""
+    if parts.password is None:
+        return url
+    user_info, _, authority = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user_info.partition(':')[0]}:***@{authority}"))
