@@ -1,0 +1,451 @@
+"""Filter expressions (`?filter=`) over the objects that endpoints list.
+
+The grammar is go-bexpr's, as Consul has it:
+
+    Node.Meta.zone == "a" and (Service.Port != 80 or not "old" in Service.Tags) and Checks is not empty
+
+An expression is parsed, held against the fields that the kind of object has (names, types, operators)
+and becomes a plain function. On a list of objects (`Checks.Status`) a test is true if it is for any of
+them; on a map a missing key fails `==`, `in` and `matches` and passes their opposites."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any
+
+from core.api import filter_regex
+from core.codec.duration import quote
+from core.errors import Invalid
+from core.store.structs import Weights
+
+MAX_LENGTH = 16 * 1024
+MAX_DEPTH = 100
+
+Test = Callable[[Any], bool]
+
+_PREFIX = "Failed to create boolean expression evaluator: "
+
+
+# --- what can be asked of which object -------------------------------------------------------------
+
+
+class _Type:
+    """A type of field: the operators that it takes, and how the text of a value is understood."""
+
+    operators: tuple[str, ...] = ("Equal", "Not Equal")
+
+    def coerce(self, raw: str) -> Any:
+        """The value to compare with. ValueError if the text is none."""
+        return raw
+
+    def test(self, operator: str, value: Any) -> Test:
+        if operator == "Equal":
+            return lambda field: bool(field == value)
+        return lambda field: bool(field != value)
+
+
+class _String(_Type):
+    operators = ("Equal", "Not Equal", "In", "Not In", "Matches", "Not Matches")
+
+    def test(self, operator: str, value: Any) -> Test:
+        if operator == "In":
+            return lambda field: value in field
+        if operator == "Not In":
+            return lambda field: value not in field
+        if operator == "Matches":
+            return filter_regex.compile(value)
+        if operator == "Not Matches":
+            found = filter_regex.compile(value)
+            return lambda field: not found(field)
+        return super().test(operator, value)
+
+
+class _Integer(_Type):
+    def coerce(self, raw: str) -> int:
+        return int(raw, 0)
+
+
+class _Boolean(_Type):
+    def coerce(self, raw: str) -> bool:
+        if raw in ("1", "t", "T", "TRUE", "true", "True"):
+            return True
+        if raw in ("0", "f", "F", "FALSE", "false", "False"):
+            return False
+        raise ValueError(raw)
+
+
+class _Collection(_Type):
+    """A list of names, a map, or a list of objects. `item` is what its members are."""
+
+    operators: tuple[str, ...] = ("In", "Not In", "Is Empty", "Is Not Empty")
+
+    def __init__(self, item: _Type | None = None) -> None:
+        self.item = item
+
+    def test(self, operator: str, value: Any) -> Test:
+        if operator == "In":
+            return lambda field: bool(field) and value in field
+        if operator == "Not In":
+            return lambda field: not field or value not in field
+        if operator == "Is Empty":
+            return lambda field: not field
+        return bool
+
+
+class _Map(_Collection):
+    pass
+
+
+class _Objects(_Collection):
+    operators = ("Is Empty", "Is Not Empty")
+
+
+class _Object(_Type):
+    operators = ()
+
+    def __init__(self, fields: Mapping[str, tuple[Callable[[Any], Any], _Type]]) -> None:
+        self.fields = fields
+
+
+_STRING, _INTEGER, _BOOLEAN = _String(), _Integer(), _Boolean()
+_NAMES, _TEXTS = _Collection(), _Map(_STRING)
+_ADDRESS = _Object({"Address": (attrgetter("address"), _STRING), "Port": (attrgetter("port"), _INTEGER)})
+_WEIGHTS = _Object(
+    {"Passing": (attrgetter("passing"), _INTEGER), "Warning": (attrgetter("warning"), _INTEGER)}
+)
+_NO_WEIGHTS = Weights()
+
+
+def _entry(name: str, zero: Any) -> Callable[[Any], Any]:
+    """The entry of a mesh map, `zero` if the map or the entry is not there."""
+
+    def get(mapping: dict[str, Any] | None) -> Any:
+        value = (mapping or {}).get(name)
+        return zero if value is None else value
+
+    return get
+
+
+_CONNECT = _Object({"Native": (_entry("Native", False), _BOOLEAN)})
+_UPSTREAM_TEXTS = (
+    "Datacenter",
+    "DestinationName",
+    "DestinationNamespace",
+    "DestinationType",
+    "LocalBindAddress",
+)
+_PROXY = _Object(
+    {
+        **{
+            name: (_entry(name, ""), _STRING)
+            for name in ("DestinationServiceID", "DestinationServiceName", "LocalServiceAddress", "Mode")
+        },
+        "LocalServicePort": (_entry("LocalServicePort", 0), _INTEGER),
+        "MeshGateway": (_entry("MeshGateway", {}), _Object({"Mode": (_entry("Mode", ""), _STRING)})),
+        "Upstreams": (
+            _entry("Upstreams", []),
+            _Objects(
+                _Object(
+                    {
+                        **{name: (_entry(name, ""), _STRING) for name in _UPSTREAM_TEXTS},
+                        "LocalBindPort": (_entry("LocalBindPort", 0), _INTEGER),
+                        "MeshGateway": (
+                            _entry("MeshGateway", {}),
+                            _Object({"Mode": (_entry("Mode", ""), _STRING)}),
+                        ),
+                    }
+                )
+            ),
+        ),
+    }
+)
+
+
+def _weights(service: Any) -> Weights:
+    return service.weights or _NO_WEIGHTS
+
+
+_NODE = _Object(
+    {
+        "ID": (attrgetter("id"), _STRING),
+        "Node": (attrgetter("node"), _STRING),
+        "Address": (attrgetter("address"), _STRING),
+        "Datacenter": (attrgetter("datacenter"), _STRING),
+        "TaggedAddresses": (attrgetter("tagged_addresses"), _TEXTS),
+        "Meta": (attrgetter("meta"), _TEXTS),
+    }
+)
+_NODE_SERVICE = _Object(
+    {
+        "Kind": (attrgetter("kind"), _STRING),
+        "ID": (attrgetter("id"), _STRING),
+        "Service": (attrgetter("service"), _STRING),
+        "Tags": (attrgetter("tags"), _NAMES),
+        "Address": (attrgetter("address"), _STRING),
+        "TaggedAddresses": (attrgetter("tagged_addresses"), _Map(_ADDRESS)),
+        "Meta": (attrgetter("meta"), _TEXTS),
+        "Port": (attrgetter("port"), _INTEGER),
+        "Weights": (_weights, _WEIGHTS),
+        "EnableTagOverride": (attrgetter("enable_tag_override"), _BOOLEAN),
+        "Proxy": (attrgetter("proxy"), _PROXY),
+        "Connect": (attrgetter("connect"), _CONNECT),
+    }
+)
+_HEALTH_CHECK = _Object(
+    {
+        "Node": (attrgetter("node"), _STRING),
+        "CheckID": (attrgetter("check_id"), _STRING),
+        "Name": (attrgetter("name"), _STRING),
+        "Status": (attrgetter("status"), _STRING),
+        "Notes": (attrgetter("notes"), _STRING),
+        "Output": (attrgetter("output"), _STRING),
+        "ServiceID": (attrgetter("service_id"), _STRING),
+        "ServiceName": (attrgetter("service_name"), _STRING),
+        "ServiceTags": (attrgetter("service_tags"), _NAMES),
+        "Type": (attrgetter("type"), _STRING),
+    }
+)
+
+
+def _half(position: int, get: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda pair: get(pair[position])
+
+
+_SERVICE_NODE = _Object(
+    {
+        **{
+            ("NodeMeta" if name == "Meta" else name): (_half(0, get), kind)
+            for name, (get, kind) in _NODE.fields.items()
+        },
+        **{
+            ("ServiceName" if name == "Service" else f"Service{name}"): (_half(1, get), kind)
+            for name, (get, kind) in _NODE_SERVICE.fields.items()
+        },
+    }
+)
+_KINDS = {
+    "node": _NODE,
+    "service_node": _SERVICE_NODE,
+    "node_service": _NODE_SERVICE,
+    "health_check": _HEALTH_CHECK,
+    "check_service_node": _Object(
+        {
+            "Node": (attrgetter("node"), _NODE),
+            "Service": (attrgetter("service"), _NODE_SERVICE),
+            "Checks": (attrgetter("checks"), _Objects(_HEALTH_CHECK)),
+        }
+    ),
+}
+
+_TRUE_WITHOUT_KEY = ("Not Equal", "Not In", "Is Empty", "Not Matches")
+
+
+def _bind(kind: _Type, path: tuple[str, ...], operator: str, raw: str, selector: str) -> Test:
+    """The test of one match expression on an object of type `kind`."""
+    if isinstance(kind, _Object) and path:
+        if path[0] not in kind.fields:
+            raise _wrong(f"Selector {quote(selector)} is not valid")
+        get, inner = kind.fields[path[0]]
+        test = _bind(inner, path[1:], operator, raw, selector)
+        return lambda value: test(get(value))
+    if isinstance(kind, _Objects) and path and kind.item is not None:
+        test = _bind(kind.item, path, operator, raw, selector)
+        return lambda items: any(map(test, items or ()))
+    if isinstance(kind, _Map) and path and kind.item is not None:
+        key, missing = path[0], operator in _TRUE_WITHOUT_KEY
+        test = _bind(kind.item, path[1:], operator, raw, selector)
+        return lambda mapping: test(mapping[key]) if mapping and key in mapping else missing
+    if path:
+        raise _wrong(f"Selector {quote(selector)} is not valid")
+    if operator not in kind.operators:
+        raise _wrong(f"Invalid match operator {quote(operator)} for selector {quote(selector)}")
+    try:
+        return kind.test(operator, kind.coerce(raw))
+    except filter_regex.RegexError as error:
+        raise _wrong(f"Failed to compile regular expression {quote(raw)}: {error}") from None
+    except ValueError as error:
+        raise _wrong(f"Failed to coerce value {quote(raw)} for selector {quote(selector)}: {error}") from None
+
+
+def _wrong(text: str) -> Invalid:
+    return Invalid(_PREFIX + text)
+
+
+# --- parsing ---------------------------------------------------------------------------------------
+
+_SPACE = re.compile(r"[ \t\r\n]*")
+_SELECTOR = re.compile(
+    r"[a-zA-Z][a-zA-Z0-9_]*"
+    r"(?:\.[a-zA-Z][a-zA-Z0-9_]*|\[[ \t\r\n]*(?:\"[^\"]*\"|`[^`]*`)[ \t\r\n]*\])*"
+)
+_STEP = re.compile(r"\.?([a-zA-Z][a-zA-Z0-9_]*)|\[[ \t\r\n]*(\"[^\"]*\"|`[^`]*`)[ \t\r\n]*\]")
+_STRING_LITERAL = re.compile(r"\"[^\"]*\"|`[^`]*`")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?=[ \t\r\n)]|$)")
+_S = r"[ \t\r\n]"
+_OPERATOR = re.compile(
+    rf"{_S}*(?P<Equal>==){_S}*|{_S}*(?P<Not_Equal>!=){_S}*"
+    rf"|{_S}+(?:(?P<Is_Empty>is{_S}+empty)|(?P<Is_Not_Empty>is{_S}+not{_S}+empty)"
+    rf"|(?P<In>in){_S}+|(?P<Not_In>not{_S}+in){_S}+|(?P<Matches>matches){_S}+"
+    rf"|(?P<Not_Matches>not{_S}+matches){_S}+|(?P<Contains>contains){_S}+|(?P<Not_Contains>not{_S}+contains){_S}+)"
+)
+_AND, _OR, _NOT = (
+    re.compile(rf"{before}{word}{_S}+") for word, before in (("and", _S + "+"), ("or", _S + "+"), ("not", ""))
+)
+_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{3}|.)", re.DOTALL)
+_ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", '"': '"'}
+
+
+class _Parser:
+    """Recursive descent. Positions of errors are those that were reached farthest."""
+
+    def __init__(self, text: str, kind: _Type) -> None:
+        self._text = text
+        self._kind = kind
+        self._at = 0
+        self._depth = 0
+
+    def parse(self) -> Test:
+        self._space()
+        test = self._alternatives()
+        self._space()
+        if self._at < len(self._text):
+            raise self._no_match('"and", "or", [ \\t\\r\\n] or EOF')
+        return test
+
+    def _alternatives(self) -> Test:
+        tests = [self._conjunction()]
+        while self._take(_OR):
+            tests.append(self._conjunction())
+        if len(tests) == 1:
+            return tests[0]
+        return lambda value: any(test(value) for test in tests)
+
+    def _conjunction(self) -> Test:
+        tests = [self._negation()]
+        while self._take(_AND):
+            tests.append(self._negation())
+        if len(tests) == 1:
+            return tests[0]
+        return lambda value: all(test(value) for test in tests)
+
+    def _negation(self) -> Test:
+        negative = False
+        while self._take(_NOT):
+            negative = not negative
+        test = self._grouping()
+        return (lambda value: not test(value)) if negative else test
+
+    def _grouping(self) -> Test:
+        if self._text[self._at : self._at + 1] != "(":
+            return self._match()
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise _wrong(f"expression nests deeper than {MAX_DEPTH} groups")
+        self._at += 1
+        self._space()
+        test = self._alternatives()
+        self._space()
+        if self._text[self._at : self._at + 1] != ")":
+            raise self._no_match('")", "and", "or" or [ \\t\\r\\n]')
+        self._at += 1
+        self._depth -= 1
+        return test
+
+    def _match(self) -> Test:
+        start = self._at
+        selector = _SELECTOR.match(self._text, start)
+        if selector is None:
+            value = self._value('"(", "not", number, selector or string')
+            if self._operator() not in ("In", "Not In"):
+                raise self._no_match('"in" or "not in"', self._at)
+            return self._value_in(value)
+        self._at = selector.end()
+        operator = self._operator()
+        if operator in ("In", "Not In"):
+            return self._value_in(".".join(self._path(selector[0])))
+        if not operator:
+            raise self._no_match('"!=", "==", "contains", "in", "is", "matches", "not" or [ \\t\\r\\n]')
+        self._at = self._operator_end
+        raw = "" if operator.endswith("Empty") else self._value("number, selector or string")
+        return self._bound(selector[0], operator.replace("Contains", "In"), raw)
+
+    def _value_in(self, value: str) -> Test:
+        operator, self._at = self._operator(), self._operator_end
+        selector = _SELECTOR.match(self._text, self._at)
+        if selector is None:
+            raise self._no_match("selector")
+        self._at = selector.end()
+        return self._bound(selector[0], operator, value)
+
+    def _bound(self, selector: str, operator: str, raw: str) -> Test:
+        path = self._path(selector)
+        return _bind(self._kind, path, operator, raw, ".".join(path))
+
+    def _operator(self) -> str:
+        """The operator that comes next, `` if none does; `_operator_end` is where it ends."""
+        match = _OPERATOR.match(self._text, self._at)
+        if match is None or match.lastgroup is None:
+            return ""
+        self._operator_end = match.end()
+        return match.lastgroup.replace("_", " ")
+
+    def _value(self, expected: str) -> str:
+        for pattern in (_NUMBER, _SELECTOR, _STRING_LITERAL):
+            match = pattern.match(self._text, self._at)
+            if match is not None:
+                self._at = match.end()
+                if pattern is _NUMBER:
+                    return match[0]
+                return ".".join(self._path(match[0])) if pattern is _SELECTOR else self._unquoted(match[0])
+        raise self._no_match(expected)
+
+    def _path(self, selector: str) -> tuple[str, ...]:
+        return tuple(step[1] or self._unquoted(step[2]) for step in _STEP.finditer(selector))
+
+    def _unquoted(self, literal: str) -> str:
+        if literal[0] == "`":
+            return literal[1:-1].replace("\r", "")
+        if "\n" in literal:
+            raise self._no_match("string", self._at)
+
+        def character(match: re.Match[str]) -> str:
+            code = match[1]
+            if code[0] in "xuU":
+                return chr(min(int(code[1:], 16), 0x10FFFF))
+            if len(code) == 3:
+                return chr(int(code, 8))
+            if code not in _ESCAPES:
+                raise self._no_match("string", self._at)
+            return _ESCAPES[code]
+
+        return _ESCAPE.sub(character, literal[1:-1])
+
+    def _space(self) -> None:
+        match = _SPACE.match(self._text, self._at)
+        assert match is not None
+        self._at = match.end()
+
+    def _take(self, pattern: re.Pattern[str]) -> bool:
+        match = pattern.match(self._text, self._at)
+        if match is not None:
+            self._at = match.end()
+        return match is not None
+
+    def _no_match(self, expected: str, at: int = -1) -> Invalid:
+        before = self._text[: self._at if at < 0 else at]
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        offset = len(before.encode("utf-8", "surrogateescape"))
+        return _wrong(f"{line}:{column} ({offset}): no match found, expected: {expected}")
+
+
+@lru_cache(maxsize=256)
+def compile(expression: str, kind: str) -> Test:
+    """A function that tells whether an object of a kind passes `expression`. Kinds and their objects:
+    `node` (Node), `node_service` (NodeService), `service_node` (a pair of both), `health_check`
+    (HealthCheck), `check_service_node` (CheckServiceNode). Invalid has Consul's text."""
+    if len(expression) > MAX_LENGTH:
+        raise _wrong(f"expression is longer than {MAX_LENGTH} characters")
+    return _Parser(expression, _KINDS[kind]).parse()
