@@ -1,0 +1,248 @@
+"""The DNS interface: sockets around `core/dns`.
+
+    datagram -> remembered? -> sent                                     (agent/dns_udp.py)
+             -> core/dns/packet.parse -> answer -> pack -> remember -> sent
+             -> not ours -> agent/dns_recursors.py -> sent later
+
+TCP connections (agent/dns_tcp.py) go the same way, with a memory of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Coroutine
+from time import perf_counter
+from typing import Any
+
+from agent.dns_memory import Answer, Memory
+from agent.dns_recursors import Recursors
+from agent.dns_tcp import Connections
+from agent.dns_udp import Send, UdpListener
+from agent.logs import get_logger
+from agent.world import World
+from core.dns import packet
+from core.dns import record as rr
+from core.dns.answer import Catalog, Reply, answer
+from core.dns.packet import Query
+from core.dns.record import Record
+from core.dns.settings import DnsSettings
+from core.metrics import Metrics
+from core.store.watch import Watch
+
+_log = get_logger("agent.dns")
+_LONGEST_REMEMBERED = 300  # bytes of a question: a name, its type, EDNS
+_SHARE = 20  # new orders may take one part in so many of the time
+_PORT_TRIES = 16
+_ROUNDS = 4  # of asking recursors for one reply: names they lead to may lead on
+
+
+class DnsServer:
+    """Answers names from `store` on any number of addresses, UDP and TCP alike."""
+
+    def __init__(
+        self, store: Catalog, settings: DnsSettings, world: World, metrics: Metrics | None = None
+    ) -> None:
+        self.udp_memory = Memory()
+        self._tcp_memory = Memory()
+        self._store = store
+        self._settings = settings
+        self._world = world
+        self._metrics = metrics
+        self._recursors = Recursors(settings, world)
+        self._next_order = 0.0  # when a new order may be made again
+        self._udp: list[UdpListener] = []
+        self._tcp: list[asyncio.Server] = []
+        self._connections: Connections | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Where it listens, by UDP and TCP."""
+        return [listener.address for listener in self._udp]
+
+    async def start(self, addresses: list[tuple[str, int]]) -> None:
+        """Listen on (address, port) pairs; port 0 takes a free one, the same for UDP and TCP. OSError
+        names the address that cannot be had, and then nothing is left open."""
+        loop = asyncio.get_running_loop()
+        self._connections = Connections(self, loop)
+        try:
+            for host, port in addresses:
+                udp, tcp = _bind(host, port, addresses)
+                self._udp.append(UdpListener(udp, self, loop))
+                self._tcp.append(await loop.create_server(self._connections.accept, sock=tcp, backlog=128))
+                _log.info(
+                    "Started DNS server", address=f"{host}:{self._udp[-1].address[1]}", network="udp+tcp"
+                )
+        except OSError:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Close all sockets and connections and give up what waits for recursors."""
+        for listener in self._udp:
+            listener.close()
+        for server in self._tcp:
+            server.close()
+        if self._connections is not None:
+            self._connections.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._udp, self._tcp = [], []
+        self.udp_memory.clear()
+        self._tcp_memory.clear()
+
+    def reload(self, settings: DnsSettings) -> None:
+        """Answer by other settings from now on."""
+        self._settings = settings
+        self._recursors = Recursors(settings, self._world)
+        self.udp_memory.clear()
+        self._tcp_memory.clear()
+
+    def took(self, seconds: float, questions: int) -> None:
+        """Note the time that some questions took together."""
+        if self._metrics is not None and questions:
+            each = seconds * 1000 / questions
+            labels = (("node", self._settings.node_name),)
+            self._metrics.samples("dns.domain_query", [each] * questions, labels)
+
+    def pick(self, remembered: Answer, now: float) -> bytes:
+        """One of the orders of a remembered answer, a new one when there is time. `now` is the
+        performance counter, a little old at most."""
+        if remembered.make is None:
+            return remembered.messages[0]
+        if now >= self._next_order:
+            began = perf_counter()
+            message = remembered.fresh(self._world.random)
+            ended = perf_counter()
+            self._next_order = ended + _SHARE * (ended - began)
+            return message
+        messages = remembered.messages
+        return messages[self._world.random.getrandbits(16) % len(messages)]
+
+    def respond(self, data: bytes, udp: bool, send: Send) -> None:
+        """Answer a message that the hot path had no answer for: `send` is called now or later, with an
+        empty message if there is nothing to be said."""
+        memory = self.udp_memory if udp else self._tcp_memory
+        second = int(self._world.wall())
+        remembered = memory.find(data[2:], second)
+        if remembered is not None:
+            send(data[:2] + self.pick(remembered, perf_counter()))
+            return
+        query = packet.parse(data)
+        if query is None:
+            send(b"")
+        elif query.error:
+            send(self._plain(query, packet.refusal(query.error), udp))
+        else:
+            watch = Watch()
+            reply = answer(self._store, query.name, query.type, self._settings, second, watch)
+            if reply is None:
+                watch.close()
+                self._pass_on(data, query, udp, send)
+            elif reply.wanted:
+                watch.close()
+                self._spawn(self._complete(query, reply, udp, send))
+            else:
+                self._send_and_remember(data, query, reply, udp, watch, second, send)
+
+    # -- answers of our own
+
+    def _plain(self, query: Query, reply: Reply, udp: bool) -> bytes:
+        settings = self._settings
+        entries = packet.order(query, reply, settings, udp, self._world.random)
+        return packet.pack(query, reply, entries, settings, udp)
+
+    def _send_and_remember(
+        self, data: bytes, query: Query, reply: Reply, udp: bool, watch: Watch, second: int, send: Send
+    ) -> None:
+        message = self._plain(query, reply, udp)
+        send(message)
+        if not reply.remember or len(data) > _LONGEST_REMEMBERED:
+            watch.close()
+            return
+
+        def make() -> bytes:
+            return self._plain(query, reply, udp)[2:]
+
+        several = reply.shuffle and len(reply.entries) > 1
+        remembered = Answer(message[2:], watch, make if several else None)
+        memory = self.udp_memory if udp else self._tcp_memory
+        if reply.dated:
+            memory.put_dated(data[2:], remembered, second)
+        else:
+            memory.put(data[2:], remembered)
+
+    # -- answers that need the recursors
+
+    def _pass_on(self, data: bytes, query: Query, udp: bool, send: Send) -> None:
+        """Names that are not ours: to the recursors, or refused. A reverse name was looked for here,
+        so that without recursors the failure is ours (reference/dns.md, "Codes")."""
+        if self._settings.recursors:
+            self._spawn(self._forward(data, query, udp, send))
+            return
+        reverse = query.name.lower().endswith(b"\x04arpa\0")
+        reply = packet.refusal(rr.SERVFAIL, recursion=True) if reverse else packet.refusal(rr.REFUSED)
+        send(self._plain(query, reply, udp))
+
+    async def _forward(self, data: bytes, query: Query, udp: bool, send: Send) -> None:
+        found = await self._recursors.forward(data, tcp=not udp)
+        if found is None or (udp and len(found) > packet.udp_size(query)):
+            reply = packet.refusal(rr.SERVFAIL if found is None else rr.NOERROR, recursion=True)
+            message = self._plain(query, reply, udp)
+            send(message if found is None else packet.truncated(message))
+        else:
+            send(found)
+
+    async def _complete(self, query: Query, reply: Reply, udp: bool, send: Send) -> None:
+        """Ask for the names that a reply wanted, and answer again with what was found."""
+        outside: dict[tuple[bytes, int], list[Record]] = {}
+        complete: Reply | None = reply
+        for _ in range(_ROUNDS):
+            names = sorted(complete.wanted) if complete is not None else []
+            if not names:
+                break
+            found = await asyncio.gather(*(self._recursors.look_up(*name) for name in names))
+            outside.update(zip(names, map(list, found), strict=True))
+            second = int(self._world.wall())
+            complete = answer(self._store, query.name, query.type, self._settings, second, None, outside)
+        send(self._plain(query, complete or reply, udp))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _bind(host: str, port: int, all_addresses: list[tuple[str, int]]) -> tuple[socket.socket, socket.socket]:
+    """A UDP and a TCP socket on one address and port."""
+    for attempt in range(_PORT_TRIES):
+        udp = _socket(host, port, socket.SOCK_DGRAM, all_addresses)
+        try:
+            return udp, _socket(host, udp.getsockname()[1], socket.SOCK_STREAM, all_addresses)
+        except OSError:
+            udp.close()
+            if port or attempt == _PORT_TRIES - 1:  # a free port of UDP may be taken for TCP
+                raise
+    raise AssertionError("unreachable")
+
+
+def _socket(
+    host: str, port: int, kind: socket.SocketKind, all_addresses: list[tuple[str, int]]
+) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if kind == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:  # both families, unless IPv4 is listened on beside it
+            only = any(":" not in other for other, _ in all_addresses)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        network = "tcp" if kind == socket.SOCK_STREAM else "udp"
+        raise OSError(
+            error.errno, f"DNS cannot listen on {host}:{port}/{network}: {error.strerror}"
+        ) from error
+    return sock

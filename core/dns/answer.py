@@ -1,0 +1,375 @@
+"""Questions to replies: which records answer a name, by the state as it is (reference/dns.md, "Answers").
+
+A reply is not bytes yet: `core/dns/packet.py` puts it in an order, cuts it to size and packs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from msgspec import Struct, structs
+
+from core.dns import question as q
+from core.dns import record as rr
+from core.dns.question import Meaning, meaning
+from core.dns.record import Record
+from core.dns.settings import DnsSettings
+from core.store.structs import CRITICAL, PASSING, WARNING, CheckServiceNode, Node, NodeService
+from core.store.watch import Watch
+
+_MAX_DEPTH = 3  # names that point to names within the domain
+_MAX_SERVERS = 3  # NS records in one answer
+_SERVERS = "consul"  # the service that all servers are instances of
+
+
+class Catalog(Protocol):
+    """What is read of the replicated state (`core/store/state.py` has it)."""
+
+    def check_service_nodes(
+        self, name: str, tags: Sequence[str], watch: Watch | None
+    ) -> tuple[int, list[CheckServiceNode]]: ...
+
+    def node(self, name_or_id: str, watch: Watch | None) -> tuple[int, Node | None]: ...
+
+    def nodes_by_address(self, address: str) -> Sequence[Node]: ...
+
+    def services_by_address(self, address: str) -> Sequence[NodeService]: ...
+
+
+class Entry(Struct, frozen=True):
+    """Answers that stay together, with the additional records that speak about them."""
+
+    records: tuple[Record, ...]
+    additional: tuple[Record, ...] = ()
+
+
+class Reply(Struct, kw_only=True):
+    """`entries` may be put in any order if `shuffle`; at most `limit` of them are shown (0: all).
+    `wanted` are names outside the domain that the recursors could tell more about, with the type to ask.
+    `remember`: it stays true until the watch fires, or the second ends if it has a serial (`dated`)."""
+
+    rcode: int = rr.NOERROR
+    entries: list[Entry] = []
+    authority: list[Record] = []
+    additional: list[Record] = []
+    authoritative: bool = True
+    recursion: bool = False  # the flag `ra`
+    shuffle: bool = False
+    limit: int = 0
+    remember: bool = True
+    dated: bool = False
+    wanted: frozenset[tuple[bytes, int]] = frozenset()
+
+
+Outside = Mapping[tuple[bytes, int], Sequence[Record]]
+
+
+def answer(
+    catalog: Catalog,
+    name: bytes,
+    type: int,
+    settings: DnsSettings,
+    serial: int,
+    watch: Watch | None = None,
+    outside: Outside | None = None,
+) -> Reply | None:
+    """The reply to a question of class IN; None if the name is for the recursors: outside the domain,
+    or a reverse name that nobody here has. `serial` is the Unix time; `outside` holds what the
+    recursors said about names that an earlier reply `wanted`."""
+    return _Lookup(catalog, settings, serial, watch, outside or {}).reply(name, type)
+
+
+class _Lookup:
+    """One question while it is being answered."""
+
+    def __init__(
+        self, catalog: Catalog, settings: DnsSettings, serial: int, watch: Watch | None, outside: Outside
+    ) -> None:
+        self.catalog = catalog
+        self.settings = settings
+        self.serial = serial
+        self.watch = watch
+        self.outside = outside
+        self.wanted: set[tuple[bytes, int]] = set()
+        self.domain = settings.domain_labels()
+        self.place = (rr.octets(settings.datacenter), *self.domain)
+
+    def reply(self, name: bytes, type: int) -> Reply | None:
+        meant = meaning(rr.labels(name), type, self.settings)
+        if meant.kind == q.OUTSIDE:
+            return None
+        if meant.kind == q.REVERSE:
+            return self._reverse(name, meant.name)
+        if type == rr.SOA:
+            return self._authority()
+        if type == rr.NS:
+            return Reply(entries=self._servers(), shuffle=True, limit=_MAX_SERVERS)
+        reply = self._look_up(meant, name, type, _MAX_DEPTH)
+        if reply.rcode == rr.NXDOMAIN or not reply.entries:
+            reply.authority = [self._soa()]
+            reply.dated = True
+        reply.recursion = bool(self.settings.recursors)
+        reply.wanted = frozenset(self.wanted)
+        reply.remember = not self.wanted and not self.outside
+        return reply
+
+    # -- the kinds of names
+
+    def _look_up(self, meant: Meaning, name: bytes, type: int, depth: int) -> Reply:
+        if meant.kind == q.ADDRESS:
+            return self._address(meant.name, name)
+        if meant.datacenter in ("", self.settings.datacenter.lower()):
+            if meant.kind == q.SERVICE:
+                return self._service(meant, name, type, depth)
+            if meant.kind == q.NODE:
+                return self._node(meant.name, name, type, depth)
+        return Reply(rcode=rr.NXDOMAIN)
+
+    def _address(self, digits: str, name: bytes) -> Reply:
+        if len(digits) // 2 not in (4, 16):
+            return Reply()
+        try:
+            packed = bytes.fromhex(digits)
+        except ValueError:
+            return Reply(rcode=rr.NXDOMAIN)
+        record = rr.address(name.lower(), packed, self.settings.node_ttl)
+        return Reply(entries=[Entry((record,))])
+
+    def _node(self, wanted: str, name: bytes, type: int, depth: int) -> Reply:
+        _, node = self.catalog.node(wanted, self.watch)
+        if node is None:
+            return Reply(rcode=rr.NXDOMAIN)
+        if type not in (rr.A, rr.AAAA, rr.ANY, rr.TXT):
+            return Reply()
+        ttl = self.settings.node_ttl
+        found: list[Record] = []
+        if type != rr.TXT:
+            found = self._node_addresses(node, name, type, ttl, depth)
+        meta = _metadata(name, node, ttl)
+        if type in (rr.TXT, rr.ANY):
+            return Reply(entries=[Entry((record,)) for record in found + meta])
+        shown = meta if self.settings.enable_additional_node_meta_txt else []
+        return Reply(entries=[Entry((record,)) for record in found], additional=shown)
+
+    def _node_addresses(self, node: Node, name: bytes, type: int, ttl: int, depth: int) -> list[Record]:
+        text = _node_address(node, type)
+        packed = rr.packed_address(text)
+        if packed is not None:
+            return [rr.address(name, packed, ttl)] if _fits(packed, type) else []
+        target = rr.name_from_text(text)
+        if target is None:
+            return []
+        return [rr.pointing(name, rr.CNAME, target, ttl), *self._follow(target, type, depth)]
+
+    def _service(self, meant: Meaning, name: bytes, type: int, depth: int) -> Reply:
+        tags = [meant.tag] if meant.tag else []
+        _, all_instances = self.catalog.check_service_nodes(meant.name, tags, self.watch)
+        instances = [i for i in all_instances if _usable(i, self.settings.only_passing)]
+        if not instances:
+            return Reply(rcode=rr.NXDOMAIN)
+        ttl = self.settings.ttl_of(meant.name)
+        if type == rr.SRV:
+            return Reply(entries=self._srv_entries(instances, name, ttl, depth), shuffle=True)
+        return self._address_entries(instances, name, type, ttl, depth)
+
+    def _address_entries(
+        self, instances: Iterable[CheckServiceNode], name: bytes, type: int, ttl: int, depth: int
+    ) -> Reply:
+        """One entry per address. Names count only when no instance has an address, and then one of
+        them, since a name may have a single CNAME (RFC 2181 10.1)."""
+        seen: set[bytes] = set()
+        entries: list[Entry] = []
+        names: dict[bytes, Entry] = {}
+        for instance in instances:
+            text = _instance_address(instance, type)
+            packed = rr.packed_address(text)
+            target = None if packed is not None else rr.name_from_text(text)
+            if target is not None and target.lower() == name.lower():  # points to itself
+                target, packed = None, rr.packed_address(_node_address(instance.node, type))
+            if packed is not None:
+                if _fits(packed, type) and packed not in seen:
+                    seen.add(packed)
+                    entries.append(Entry((rr.address(name, packed, ttl),)))
+            elif target is not None and not entries and target not in names:
+                cname = rr.pointing(name, rr.CNAME, target, ttl)
+                names[target] = Entry((cname, *self._follow_addresses(target, type, ttl, depth)))
+        if entries:
+            return Reply(entries=entries, shuffle=True, limit=max(self.settings.a_record_limit, 0))
+        return Reply(entries=list(names.values()), shuffle=True, limit=1)
+
+    def _srv_entries(
+        self, instances: Iterable[CheckServiceNode], name: bytes, ttl: int, depth: int
+    ) -> list[Entry]:
+        seen: set[tuple[str, str, int]] = set()
+        entries = []
+        for instance in instances:
+            node, service = instance.node, instance.service
+            port = service.port
+            if (node.node, service.address, port) in seen:
+                continue
+            seen.add((node.node, service.address, port))
+            target, about = self._srv_target(instance, name, ttl, depth)
+            if target is None:
+                continue
+            node_name = self._name(node.node, b"node")
+            if node_name is not None and self.settings.enable_additional_node_meta_txt:
+                about = [*about, *_metadata(node_name, node, ttl)]
+            entries.append(Entry((rr.srv(name, _weight(instance), port, target, ttl),), tuple(about)))
+        return entries
+
+    def _srv_target(
+        self, instance: CheckServiceNode, name: bytes, ttl: int, depth: int
+    ) -> tuple[bytes | None, Sequence[Record]]:
+        """The name to connect to, and its addresses. A node whose name cannot be a DNS name is pointed
+        to by its address."""
+        text = instance.service.address
+        if text:
+            packed = rr.packed_address(text)
+            target = rr.name_from_text(text) if packed is None else self._address_name(packed)
+            if packed is None and target is not None and target.lower() == name.lower():
+                text = ""  # points to itself: use the node
+        if not text:
+            packed = rr.packed_address(instance.node.address)
+            if packed is None:
+                target = rr.name_from_text(instance.node.address)
+            else:
+                target = self._name(instance.node.node, b"node") or self._address_name(packed)
+        if target is None:
+            return None, ()
+        if packed is not None:
+            return target, (rr.address(target, packed, ttl),)
+        return target, self._follow_addresses(target, rr.SRV, ttl, depth)
+
+    def _reverse(self, name: bytes, address: str) -> Reply | None:
+        target = None
+        if address:
+            for node in self.catalog.nodes_by_address(address):
+                target = target or self._name(node.node, b"node")
+            if target is None:
+                for service in self.catalog.services_by_address(address):
+                    target = target or self._name(service.service, b"service")
+        if target is None:
+            return None
+        entry = Entry((rr.pointing(name, rr.PTR, target, 0),))
+        return Reply(entries=[entry], recursion=bool(self.settings.recursors), remember=False)
+
+    # -- the zone itself
+
+    def _soa(self) -> Record:
+        numbers = self.settings.soa
+        return rr.soa(
+            rr.wire_name(*self.domain) or b"\0",
+            self.serial,
+            (numbers.refresh, numbers.retry, numbers.expire, numbers.min_ttl),
+        )
+
+    def _authority(self) -> Reply:
+        servers = self._servers()[:_MAX_SERVERS]
+        return Reply(
+            entries=[Entry((self._soa(),))],
+            authority=[record for entry in servers for record in entry.records],
+            additional=[record for entry in servers for record in entry.additional],
+            recursion=bool(self.settings.recursors),
+            dated=True,
+        )
+
+    def _servers(self) -> list[Entry]:
+        """NS records of the domain, each with its glue."""
+        _, instances = self.catalog.check_service_nodes(_SERVERS, [], self.watch)
+        zone = rr.wire_name(*self.domain) or b"\0"
+        ttl = self.settings.node_ttl
+        entries = []
+        for instance in instances:
+            target = self._name(instance.node.node.lower(), b"node")
+            if target is not None and _usable(instance, self.settings.only_passing):
+                glue = self._node_addresses(instance.node, target, rr.ANY, ttl, 0)
+                entries.append(Entry((rr.pointing(zone, rr.NS, target, ttl),), tuple(glue)))
+        return entries
+
+    # -- names
+
+    def _name(self, text: str, kind: bytes) -> bytes | None:
+        """`<text>.<kind>.<dc>.<domain>`, None if that is no DNS name."""
+        return rr.wire_name(*rr.octets(text).split(b"."), kind, *self.place)
+
+    def _address_name(self, packed: bytes) -> bytes | None:
+        return rr.wire_name(packed.hex().encode(), b"addr", *self.place)
+
+    def _follow(self, target: bytes, type: int, depth: int) -> list[Record]:
+        """What stands behind a name: looked up here when it is in the domain, else by the recursors."""
+        meant = meaning(rr.labels(target), rr.ANY, self.settings)
+        if meant.kind in (q.OUTSIDE, q.REVERSE):
+            key = (target.lower(), rr.AAAA if type == rr.AAAA else rr.A)
+            if key not in self.outside and self.settings.recursors:
+                self.wanted.add(key)
+            return list(self.outside.get(key, ()))
+        if depth < 1:
+            return []
+        reply = self._look_up(meant, target, rr.ANY, depth - 1)
+        shown = reply.entries[: reply.limit or None]
+        other = {rr.A: rr.AAAA, rr.AAAA: rr.A}.get(type)
+        return [record for entry in shown for record in entry.records if record.type != other]
+
+    def _follow_addresses(self, target: bytes, type: int, ttl: int, depth: int) -> list[Record]:
+        """The same for a service: addresses and names only, with the service's TTL."""
+        if type not in (rr.A, rr.AAAA, rr.ANY, rr.TXT, rr.SRV):
+            return []
+        return [
+            structs.replace(record, ttl=ttl)
+            for record in self._follow(target, type, depth)
+            if record.type in (rr.A, rr.AAAA, rr.CNAME)
+        ]
+
+
+def _fits(packed: bytes, type: int) -> bool:
+    """Whether an address is an answer to the type. TXT for a service gives its addresses, too."""
+    if type == rr.A:
+        return len(packed) == 4
+    if type == rr.AAAA:
+        return len(packed) == 16
+    return type in (rr.ANY, rr.TXT)
+
+
+def _usable(instance: CheckServiceNode, only_passing: bool) -> bool:
+    for check in instance.checks:
+        if check.status == CRITICAL or (only_passing and check.status != PASSING):
+            return False
+    return True
+
+
+def _weight(instance: CheckServiceNode) -> int:
+    weights = instance.service.weights
+    warning = any(check.status == WARNING for check in instance.checks)
+    if weights is None:
+        return 1
+    return weights.warning if warning else weights.passing
+
+
+def _family(type: int) -> str:
+    """The tagged address that a node or service with addresses of both kinds keeps for this type."""
+    return {rr.A: "lan_ipv4", rr.AAAA: "lan_ipv6"}.get(type, "")
+
+
+def _node_address(node: Node, type: int) -> str:
+    tagged = (node.tagged_addresses or {}).get(_family(type), "")
+    return tagged if tagged and rr.packed_address(tagged) is not None else node.address
+
+
+def _instance_address(instance: CheckServiceNode, type: int) -> str:
+    service = instance.service
+    tagged = (service.tagged_addresses or {}).get(_family(type))
+    if tagged is not None and rr.packed_address(tagged.address) is not None:
+        return tagged.address
+    return service.address or _node_address(instance.node, type)
+
+
+def _metadata(name: bytes, node: Node, ttl: int) -> list[Record]:
+    return [rr.txt(name, _metadata_text(key, value), ttl) for key, value in sorted((node.meta or {}).items())]
+
+
+def _metadata_text(key: str, value: str) -> str:
+    """`key=value` with RFC 1464's quotes; `rfc1035-...` keys give the value as it is."""
+    if key.lower().startswith("rfc1035-"):
+        return value
+    quoted = key.replace("`", "``").replace("=", "`=")
+    return f"{quoted}={value.replace('`', '``')}"
