@@ -10,9 +10,11 @@ surrogate escapes)."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-from msgspec import Struct
+from msgspec import Struct, field
+
+from core.codec.msgpack import ZERO_TIME
 
 _INITIALISMS = {
     "id": "ID",
@@ -29,6 +31,7 @@ _INITIALISMS = {
     "h2ping": "H2PING",
     "ip": "IP",
     "cas": "CAS",
+    "kv": "KV",
 }
 
 
@@ -40,21 +43,34 @@ def go_name(attribute: str) -> str:
 PASSING, WARNING, CRITICAL, MAINTENANCE = "passing", "warning", "critical", "maintenance"
 
 
-class ServiceAddress(Struct, frozen=True, rename=go_name):
+ZERO_PROXY: dict[str, Any] = {
+    "Config": None,
+    "DestinationServiceID": "",
+    "DestinationServiceName": "",
+    "Expose": {"Checks": False, "Paths": None},
+    "LocalServiceAddress": "",
+    "LocalServicePort": 0,
+    "MeshGateway": {"Mode": ""},
+    "Upstreams": None,
+}
+ZERO_CONNECT: dict[str, Any] = {"Native": False, "SidecarService": None}
+
+
+class ServiceAddress(Struct, frozen=True, gc=False, rename=go_name):
     """An address and port under a tag such as `lan` or `wan`."""
 
     address: str = ""
     port: int = 0
 
 
-class Weights(Struct, frozen=True, rename=go_name):
+class Weights(Struct, frozen=True, gc=False, rename=go_name):
     """DNS SRV weights by state."""
 
     passing: int = 1
     warning: int = 1
 
 
-class Node(Struct, frozen=True, rename=go_name):
+class Node(Struct, frozen=True, gc=False, rename=go_name):
     """A node of the catalog (structs.Node)."""
 
     id: str = ""
@@ -67,9 +83,11 @@ class Node(Struct, frozen=True, rename=go_name):
     modify_index: int = 0
 
 
-class NodeService(Struct, frozen=True, rename=go_name):
+class NodeService(Struct, frozen=True, gc=False, rename=go_name):
     """A service instance on a node (structs.NodeService). `proxy` and `connect` are the mesh's maps,
     kept and returned untouched; None stands for their zero value."""
+
+    ZERO_MAPS: ClassVar[dict[str, dict[str, Any]]] = {"proxy": ZERO_PROXY, "connect": ZERO_CONNECT}
 
     kind: str = ""
     id: str = ""
@@ -88,7 +106,7 @@ class NodeService(Struct, frozen=True, rename=go_name):
     modify_index: int = 0
 
 
-class CheckSpec(Struct, frozen=True, rename=go_name):
+class CheckSpec(Struct, frozen=True, gc=False, rename=go_name):
     """HealthCheckDefinition: the part of a check's definition that the catalog keeps."""
 
     http: str = ""
@@ -111,7 +129,7 @@ class CheckSpec(Struct, frozen=True, rename=go_name):
     ttl: int = 0
 
 
-class HealthCheck(Struct, frozen=True, rename=go_name):
+class HealthCheck(Struct, frozen=True, gc=False, rename=go_name):
     """A check of a node (`service_id` empty) or of a service on it (structs.HealthCheck)."""
 
     node: str = ""
@@ -129,7 +147,7 @@ class HealthCheck(Struct, frozen=True, rename=go_name):
     modify_index: int = 0
 
 
-class DirEntry(Struct, frozen=True, rename=go_name):
+class DirEntry(Struct, frozen=True, gc=False, rename=go_name):
     """A key of the KV store."""
 
     key: bytes = b""
@@ -141,7 +159,7 @@ class DirEntry(Struct, frozen=True, rename=go_name):
     modify_index: int = 0
 
 
-class CheckServiceNode(Struct, frozen=True, rename=go_name):
+class CheckServiceNode(Struct, frozen=True, gc=False, rename=go_name):
     """An instance with its node and all checks that speak for it (node checks first)."""
 
     node: Node
@@ -149,7 +167,7 @@ class CheckServiceNode(Struct, frozen=True, rename=go_name):
     checks: list[HealthCheck]
 
 
-class RegisterRequest(Struct, frozen=True, rename=go_name):
+class RegisterRequest(Struct, frozen=True, gc=False, rename=go_name):
     """Log command 0 and RPC Catalog.Register."""
 
     datacenter: str = ""
@@ -167,7 +185,7 @@ class RegisterRequest(Struct, frozen=True, rename=go_name):
     modify_index: int = 0
 
 
-class DeregisterRequest(Struct, frozen=True, rename=go_name):
+class DeregisterRequest(Struct, frozen=True, gc=False, rename=go_name):
     """Log command 1 and RPC Catalog.Deregister."""
 
     datacenter: str = ""
@@ -177,10 +195,263 @@ class DeregisterRequest(Struct, frozen=True, rename=go_name):
     token: str = ""
 
 
-class KVSRequest(Struct, frozen=True, rename=go_name):
+class KVSRequest(Struct, frozen=True, gc=False, rename=go_name):
     """Log command 2 and RPC KVS.Apply. `op`: set, delete, delete-cas, delete-tree, cas, lock, unlock."""
 
     datacenter: str = ""
     op: str = ""
     dir_ent: DirEntry = DirEntry()
     token: str = ""
+
+
+class ServiceCheck(Struct, frozen=True, gc=False, rename=go_name):
+    """A service check that a session depends on."""
+
+    id: str = ""
+    namespace: str = ""
+
+
+class Session(Struct, frozen=True, gc=False, rename=go_name):
+    """A session. `behavior`: release or delete, what happens to held keys when it ends. `ttl` is text."""
+
+    id: str = ""
+    name: str = ""
+    node: str = ""
+    lock_delay: int = 0
+    behavior: str = ""
+    ttl: str = ""
+    node_checks: list[str] | None = None
+    service_checks: list[ServiceCheck] | None = None
+    checks: list[str] | None = None
+    create_index: int = 0
+    modify_index: int = 0
+
+    def check_ids(self) -> list[str]:
+        """All checks that it depends on."""
+        services = [check.id for check in self.service_checks or ()]
+        return [*(self.checks or ()), *(self.node_checks or ()), *services]
+
+
+class SessionRequest(Struct, frozen=True, gc=False, rename=go_name):
+    """Log command 3 and RPC Session.Apply. `op`: create, destroy."""
+
+    datacenter: str = ""
+    op: str = ""
+    session: Session = Session()
+    token: str = ""
+
+
+class TombstoneRequest(Struct, frozen=True, gc=False, rename=go_name):
+    """Log command 5. `op`: reap."""
+
+    datacenter: str = ""
+    op: str = ""
+    reap_index: int = 0
+    token: str = ""
+
+
+class Coord(Struct, frozen=True, gc=False, rename=go_name):
+    """A network coordinate (coordinate.Coordinate); seconds."""
+
+    vec: list[float] | None = None
+    error: float = 0.0
+    adjustment: float = 0.0
+    height: float = 0.0
+
+
+class Coordinate(Struct, frozen=True, gc=False, rename=go_name):
+    """Where a node is, within a segment. Log command 6 is a list of these."""
+
+    node: str = ""
+    segment: str = ""
+    coord: Coord | None = None
+
+
+class TxnKVOp(Struct, frozen=True, gc=False, rename=go_name):
+    """`verb`: an op of KVSRequest, or get, get-tree, check-session, check-index, check-not-exists."""
+
+    verb: str = ""
+    dir_ent: DirEntry = DirEntry()
+
+
+class TxnNodeOp(Struct, frozen=True, gc=False, rename=go_name):
+    """`verb`: get, set, cas, delete, delete-cas."""
+
+    verb: str = ""
+    node: Node = Node()
+
+
+class TxnServiceOp(Struct, frozen=True, gc=False, rename=go_name):
+    """`verb` as for nodes."""
+
+    verb: str = ""
+    node: str = ""
+    service: NodeService = NodeService()
+
+
+class TxnCheckOp(Struct, frozen=True, gc=False, rename=go_name):
+    """`verb` as for nodes."""
+
+    verb: str = ""
+    check: HealthCheck = HealthCheck()
+
+
+class TxnSessionOp(Struct, frozen=True, gc=False, rename=go_name):
+    """`verb`: delete."""
+
+    verb: str = ""
+    session: Session = Session()
+
+
+class TxnOp(Struct, frozen=True, gc=False, rename=go_name):
+    """One operation: exactly one member is set."""
+
+    kv: TxnKVOp | None = None
+    node: TxnNodeOp | None = None
+    service: TxnServiceOp | None = None
+    check: TxnCheckOp | None = None
+    session: TxnSessionOp | None = None
+    intention: dict[str, Any] | None = None
+
+
+class TxnRequest(Struct, frozen=True, gc=False, rename=go_name):
+    """Log command 8 and RPC Txn.Apply."""
+
+    datacenter: str = ""
+    ops: list[TxnOp] | None = None
+    token: str = ""
+
+
+class TxnResult(Struct, frozen=True, gc=False, rename=go_name):
+    """What one operation gives back: exactly one member is set."""
+
+    kv: DirEntry | None = None
+    node: Node | None = None
+    service: NodeService | None = None
+    check: HealthCheck | None = None
+
+
+class TxnError(Struct, frozen=True, gc=False, rename=go_name):
+    """Why operation `op_index` failed."""
+
+    op_index: int = 0
+    what: str = ""
+
+
+class TxnResponse(Struct, frozen=True, gc=False, rename=go_name):
+    """Results of all operations, or the errors of those that failed."""
+
+    results: list[TxnResult] | None = None
+    errors: list[TxnError] | None = None
+
+
+class QueryDatacenterOptions(Struct, frozen=True, gc=False, rename=go_name):
+    """Where a prepared query fails over to."""
+
+    nearest_n: int = 0
+    datacenters: list[str] | None = None
+
+
+class QueryDNSOptions(Struct, frozen=True, gc=False, rename=go_name):
+    """DNS options of a prepared query."""
+
+    ttl: str = ""
+
+
+class QueryTemplateOptions(Struct, frozen=True, gc=False, rename=go_name):
+    """Makes a prepared query a template."""
+
+    type: str = ""
+    regexp: str = ""
+    remove_empty_tags: bool = False
+
+
+class ServiceQuery(Struct, frozen=True, gc=False, rename=go_name):
+    """What a prepared query asks for."""
+
+    service: str = ""
+    failover: QueryDatacenterOptions = QueryDatacenterOptions()
+    only_passing: bool = False
+    ignore_check_ids: list[str] | None = field(default=None, name="IgnoreCheckIDs")
+    near: str = ""
+    tags: list[str] | None = None
+    node_meta: dict[str, str] | None = None
+    service_meta: dict[str, str] | None = None
+    connect: bool = False
+
+
+class PreparedQuery(Struct, frozen=True, gc=False, rename=go_name):
+    """A prepared query."""
+
+    id: str = ""
+    name: str = ""
+    session: str = ""
+    token: str = ""
+    template: QueryTemplateOptions = QueryTemplateOptions()
+    service: ServiceQuery = ServiceQuery()
+    dns: QueryDNSOptions = QueryDNSOptions()
+    create_index: int = 0
+    modify_index: int = 0
+
+
+class PreparedQueryRequest(Struct, frozen=True, gc=False, rename=go_name):
+    """Log command 7. `op`: create, update, delete."""
+
+    datacenter: str = ""
+    op: str = ""
+    query: PreparedQuery | None = None
+    token: str = ""
+
+
+class AutopilotConfig(Struct, frozen=True, gc=False, rename=go_name):
+    """The autopilot configuration; durations in ns."""
+
+    cleanup_dead_servers: bool = False
+    last_contact_threshold: int = 0
+    max_trailing_logs: int = 0
+    min_quorum: int = 0
+    server_stabilization_time: int = 0
+    redundancy_zone_tag: str = ""
+    disable_upgrade_migration: bool = False
+    upgrade_version_tag: str = ""
+    create_index: int = 0
+    modify_index: int = 0
+
+
+class AutopilotSetConfigRequest(Struct, frozen=True, gc=False, rename=go_name):
+    """Log command 9."""
+
+    datacenter: str = ""
+    config: AutopilotConfig = AutopilotConfig()
+    cas: bool = False
+    token: str = ""
+
+
+class SystemMetadataEntry(Struct, frozen=True, gc=False, rename=go_name):
+    """A marker that the servers keep for themselves."""
+
+    key: str = ""
+    value: str = ""
+    create_index: int = 0
+    modify_index: int = 0
+
+
+class FederationState(Struct, frozen=True, gc=False, rename=go_name):
+    """The mesh gateways of a datacenter. `updated_at` is Go's binary time."""
+
+    datacenter: str = ""
+    mesh_gateways: list[Any] | None = None
+    updated_at: bytes = ZERO_TIME
+    primary_modify_index: int = 0
+    create_index: int = 0
+    modify_index: int = 0
+
+
+class ChunkInfo(Struct, frozen=True, gc=False, rename=go_name):
+    """A part of a command that was too large for one log entry (protocols/fsm.md section 7)."""
+
+    op_num: int = 0
+    sequence_num: int = 0
+    num_chunks: int = 0
+    term: int = 0
+    data: bytes = b""

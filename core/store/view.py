@@ -1,0 +1,212 @@
+"""What every part of the state shares: tables, the index table, the journal, the watch cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from core.store import structs
+from core.store.table import Journal, Table
+from core.store.watch import Watch
+
+Cells = dict[Hashable, "set[Watch]"]
+NodeKey = tuple[str, str]  # (node name, service or check id), lower case
+
+
+class PrefixCells(Cells):
+    """Cells named by a prefix; knows which lengths are watched, so that a write looks up only those."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lengths: dict[int, int] = {}
+
+    def __setitem__(self, prefix: Hashable, group: set[Watch]) -> None:
+        assert isinstance(prefix, bytes) and prefix not in self
+        self._lengths[len(prefix)] = self._lengths.get(len(prefix), 0) + 1
+        super().__setitem__(prefix, group)
+
+    def __delitem__(self, prefix: Hashable) -> None:
+        assert isinstance(prefix, bytes)
+        super().__delitem__(prefix)
+        left = self._lengths[len(prefix)] - 1
+        if left:
+            self._lengths[len(prefix)] = left
+        else:
+            del self._lengths[len(prefix)]
+
+    def above(self, key: bytes) -> list[bytes]:
+        """The watched prefixes that `key` starts with."""
+        size = len(key)
+        found = (key[:length] for length in self._lengths if length <= size)
+        return [prefix for prefix in found if prefix in self]
+
+
+class View:
+    """Tables and indexes. Reads live in the subclasses of this room, writes in its functions.
+
+    Table names are those of the index table where there is one (protocols/fsm.md section 2)."""
+
+    def __init__(self) -> None:
+        self.applied = 0  # raft index of the last command
+        self.indexes: dict[str, int] = {}
+        self.tables: dict[str, Table[Any, Any]] = {}
+        self.chunks: dict[int, list[structs.ChunkInfo | None]] = {}
+        self.on_release: Callable[[bytes, int], None] | None = None
+        """Told (key, lock delay in ns) when a lock is taken from an invalidated session."""
+        self._journal: Journal = []
+        self._old_indexes: dict[str, int | None] = {}
+        self._released: list[tuple[bytes, int]] = []
+        self._key_cells: Cells = {}
+        self._prefix_cells = PrefixCells()
+        self._cells: Cells = {}
+        self._dirty: set[Hashable] = set()
+        self._dirty_keys: list[bytes] = []
+        self._make_tables()
+
+    def _make_tables(self) -> None:
+        self.kv: Table[bytes, structs.DirEntry] = self.add_table(
+            "kvs", session=lambda key, row: row.session or None
+        )
+        self.tombstones: Table[bytes, int] = self.add_table("tombstones")
+        self.node_rows: Table[str, structs.Node] = self.add_table(
+            "nodes",
+            id=lambda key, row: row.id.lower() or None,
+            address=lambda key, row: row.address,
+        )
+        self.service_rows: Table[NodeKey, structs.NodeService] = self.add_table(
+            "services",
+            node=lambda key, row: key[0],
+            name=lambda key, row: row.service.lower(),
+            kind=lambda key, row: row.kind or None,
+            address=lambda key, row: row.address or None,
+        )
+        self.check_rows: Table[NodeKey, structs.HealthCheck] = self.add_table(
+            "checks",
+            node=lambda key, row: key[0],
+            instance=lambda key, row: (key[0], row.service_id.lower()),
+            service=lambda key, row: row.service_name.lower() or None,
+            status=lambda key, row: row.status,
+        )
+        self.sessions: Table[str, structs.Session] = self.add_table(
+            "sessions", node=lambda key, row: row.node.lower()
+        )
+        self.session_checks: Table[tuple[str, str, str], str] = self.add_table(
+            "session-checks", check=lambda key, row: key[:2], session=lambda key, row: key[2]
+        )
+        self.coordinates: Table[NodeKey, structs.Coordinate] = self.add_table(
+            "coordinates", node=lambda key, row: key[0]
+        )
+        self.queries: Table[str, structs.PreparedQuery] = self.add_table(
+            "prepared-queries",
+            name=lambda key, row: row.name or None,
+            session=lambda key, row: row.session or None,
+        )
+
+    def add_table(self, name: str, /, **groups: Callable[[Any, Any], Any]) -> Table[Any, Any]:
+        """A new, empty table under `name`, with secondary indexes (see Table)."""
+        if name in self.tables:
+            raise ValueError(f"there is a table {name!r} already")
+        table = self.tables[name] = Table(self._journal, groups)
+        return table
+
+    def index(self, *names: str) -> int:
+        """The highest of the named indexes, 0 when none is set."""
+        get = self.indexes.get
+        return max([get(name, 0) for name in names])
+
+    def bump(self, name: str, index: int) -> None:
+        """Set an index and mark the cell of that name."""
+        self._old_indexes.setdefault(name, self.indexes.get(name))
+        self.indexes[name] = index
+        self._dirty.add(name)
+
+    def drop_index(self, name: str) -> None:
+        """Remove an index and mark the cell of that name."""
+        self._old_indexes.setdefault(name, self.indexes.get(name))
+        self.indexes.pop(name, None)
+        self._dirty.add(name)
+
+    def mark(self, cell: Hashable) -> None:
+        """Note that what the cell stands for has changed."""
+        self._dirty.add(cell)
+
+    def mark_key(self, key: bytes) -> None:
+        """Note that a key of the KV store has changed."""
+        if self._key_cells or self._prefix_cells:
+            self._dirty_keys.append(key)
+
+    def released(self, key: bytes, delay: int) -> None:
+        """Note that a lock was taken away; `on_release` hears of it when the command is through."""
+        self._released.append((key, delay))
+
+    def watch_cell(self, watch: Watch | None, *cells: Hashable) -> None:
+        if watch is not None:
+            for cell in cells:
+                watch.enter(self._cells, cell)
+
+    def commit(self) -> None:
+        """Keep all changes since the last commit or rollback."""
+        self._journal.clear()
+        self._old_indexes.clear()
+
+    def rollback(self) -> None:
+        """Take back all changes since the last commit."""
+        for table, key, old in reversed(self._journal):
+            table.undo(key, old)
+        self._journal.clear()
+        for name, value in self._old_indexes.items():
+            if value is None:
+                self.indexes.pop(name, None)
+            else:
+                self.indexes[name] = value
+        self._old_indexes.clear()
+        self._dirty.clear()
+        self._dirty_keys.clear()
+        self._released.clear()
+
+    def flush_watches(self) -> None:
+        """Fire every watch in a changed cell; to be called once a command is wholly applied."""
+        if self._dirty_keys:
+            keys, self._dirty_keys = self._dirty_keys, []
+            self._fire_keys(keys)
+        if self._dirty:
+            dirty, self._dirty = self._dirty, set()
+            cells = self._cells
+            if cells:
+                _fire([group for name in dirty if (group := cells.get(name))])
+        if self._released:
+            released, self._released = self._released, []
+            if self.on_release is not None:
+                for key, delay in released:
+                    self.on_release(key, delay)
+
+    def _fire_keys(self, keys: list[bytes]) -> None:
+        groups = []
+        prefixes: set[bytes] = set()
+        for key in keys:
+            if group := self._key_cells.get(key):
+                groups.append(group)
+            prefixes.update(self._prefix_cells.above(key))
+        groups.extend(self._prefix_cells[prefix] for prefix in prefixes)
+        _fire(groups)
+
+    def fire_all_watches(self) -> None:
+        """Fire every watch there is: the whole state was replaced."""
+        self._dirty.clear()
+        self._dirty_keys.clear()
+        every = (self._key_cells, self._prefix_cells, self._cells)
+        _fire([group for cells in every for group in cells.values()])
+
+    def replace_with(self, other: View) -> None:
+        """Take over the whole state of `other`, which must not be used afterwards. All watches fire."""
+        keep = {"_key_cells", "_prefix_cells", "_cells", "on_release"}
+        for name, value in vars(other).items():
+            if name not in keep:
+                setattr(self, name, value)
+        self.fire_all_watches()
+
+
+def _fire(groups: list[set[Watch]]) -> None:
+    watches = dict.fromkeys(watch for group in groups for watch in group)
+    for watch in watches:
+        watch.fire()
