@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import posixpath
 import time
-from collections.abc import Awaitable, Hashable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Hashable
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from agent.lobby import Lobby, blocks
-from agent.wire import Wire, accepts_gzip, date_line
+from agent.wire import Wire, date_line
 from core.api.blocking import wait_seconds
 from core.api.endpoint import TEXT, Answer, Command, Query, Question, Reply, Request, unescape
 from core.api.router import Router
@@ -90,7 +91,7 @@ class Front:
         self._answers: dict[bytes, _Remembered] = {}
         self._cached_once: dict[bytes, None] = {}
         self.lobby = Lobby(loop, self._run)
-        self.served: dict[str, int] = {}  # requests by route label, for the metrics
+        self.served: defaultdict[str, int] = defaultdict(int)  # requests by route label, for the metrics
         self._second = 0
         self._date = b""
 
@@ -116,7 +117,6 @@ class Front:
             oldest = next(iter(self._answers))
             self._answers.pop(oldest).watch.close()
         before, after = self._wire.halves(reply, **form)
-        self.served.setdefault(label, 0)
         self._answers[raw] = _Remembered(before, after, watch, label)
 
     def forget_answers(self) -> None:
@@ -164,11 +164,12 @@ class Front:
 class _Exchange:
     """One request and its answer."""
 
-    __slots__ = ("_connection", "_front", "_gzip", "_label", "_pretty", "_raw")
+    __slots__ = ("_connection", "_front", "_gzip", "_label", "_pretty", "_raw", "_render")
 
     def __init__(self, front: Front, connection: Connection, raw: RawRequest) -> None:
         self._front, self._connection, self._raw = front, connection, raw
         self._pretty = self._gzip = False
+        self._render: Callable[[Any], Reply]  # of a command on its way
         self._label = "unknown"
 
     def begin(self) -> None:
@@ -200,14 +201,23 @@ class _Exchange:
         except ValueError:
             return self._send(Reply(500))
         self._pretty = parsed.has("pretty")
-        self._gzip = "accept-encoding" in raw.headers and accepts_gzip(raw.headers["accept-encoding"])
-        if raw.length > len(raw.body) or (raw.length > front._settings.max_body and not route.large):
+        self._gzip = raw.head.gzip
+        if raw.length > settings.max_body and not route.large:
             raise TooLarge(
-                f"Request body({raw.length} bytes) too large, max size: {front._settings.max_body} bytes."
+                f"Request body({raw.length} bytes) too large, max size: {settings.max_body} bytes."
             )
-        request = Request(raw.method, path, rest, parsed, raw.headers, raw.body, _token(parsed, raw.headers))
-        request.remote = self._connection.remote
-        request.length = raw.length
+        token = parsed.get("token") or raw.head.token
+        request = Request(
+            raw.method,
+            path,
+            rest,
+            parsed,
+            raw.head.headers,
+            raw.body,
+            token,
+            self._connection.remote,
+            raw.length,
+        )
         return self._carry_out(route.handler(front._agent, request))
 
     def _carry_out(self, outcome: Any) -> None:
@@ -273,7 +283,7 @@ class _Exchange:
         packed = shared.get(form)
         if packed is None:
             packed = shared[form] = self._pack(self._dress(question, outcome))
-        self._count()
+        self._front.served[self._label] += 1
         return self._connection.reply(packed, self._raw.keep_alive)
 
     async def _consistent(self, question: Question) -> Reply:
@@ -308,15 +318,16 @@ class _Exchange:
     # writes and agent work
 
     def _tell(self, command: Command) -> None:
-        def done(result: object) -> None:
-            if isinstance(result, CtlError):
-                self.fail(result)
-            elif isinstance(result, BaseException):
-                self.crash(result)
-            else:
-                self._send(command.render(result))
+        self._render = command.render
+        self._front._calls.tell(command, self._told)
 
-        self._front._calls.tell(command, done)
+    def _told(self, result: object) -> None:
+        if isinstance(result, CtlError):
+            self.fail(result)
+        elif isinstance(result, BaseException):
+            self.crash(result)
+        else:
+            self._send(self._render(result))
 
     def _later(self, work: Awaitable[Reply]) -> None:
         self._connection.task = self._front._loop.create_task(self._work(work))
@@ -343,18 +354,18 @@ class _Exchange:
     # answers
 
     def _send(self, reply: Reply) -> None:
-        self._count()
+        self._front.served[self._label] += 1
         self._connection.reply(self._pack(reply), self._raw.keep_alive)
-
-    def _count(self) -> None:
-        served = self._front.served
-        served[self._label] = served.get(self._label, 0) + 1
 
     def _pack(self, reply: Reply) -> bytes:
         front = self._front
+        date = front._date_line(int(time.time()))
+        if reply.fixed and self._raw.keep_alive and not self._pretty:
+            before, after = front._wire.fixed(reply)
+            return before + date + after
         return front._wire.pack(
             reply,
-            front._date_line(int(time.time())),
+            date,
             pretty=self._pretty,
             gzip=self._gzip,
             head=self._raw.method == "HEAD",
@@ -411,18 +422,6 @@ _NO_QUERY = Query(b"")
 
 async def _given(reply: Reply) -> Reply:
     return reply
-
-
-def _token(query: Query, headers: dict[str, str]) -> str:
-    """The caller's token: `?token`, X-Consul-Token, Authorization: Bearer, in this order."""
-    token = query.get("token")
-    if token or not headers:
-        return token
-    token = headers.get("x-consul-token", "")
-    if token:
-        return token
-    scheme, _, value = headers.get("authorization", "").partition(" ")
-    return value.strip() if scheme.lower() == "bearer" else ""
 
 
 def _path(target: bytes) -> str:

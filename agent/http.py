@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 
-from agent.wire import CONTINUE, LAST_CHUNK, chunk
+from agent.wire import CONTINUE, LAST_CHUNK, accepts_gzip, chunk
 
 if TYPE_CHECKING:
     from agent.front import Front
@@ -26,38 +26,59 @@ READ_SIZE = 256 << 10  # the most that the transport hands over at once: a head 
 MAX_REMEMBERED = 2048  # bytes of a request that is worth remembering
 
 
+MAX_HEADS = 512  # header blocks kept
+_METHODS = {b"GET": "GET", b"PUT": "PUT", b"DELETE": "DELETE", b"POST": "POST"}
+_SPECIAL = frozenset(("transfer-encoding", "expect", "upgrade", "trailer", "te"))
 _HEAD_TOO_LARGE = "Request header fields too large"
+
+
+class Head:
+    """A header block. Clients send the same one with every request, so it is worth keeping."""
+
+    __slots__ = ("fields", "gzip", "headers", "length", "token")
+
+    def __init__(self, fields: list[tuple[bytes, bytes]]) -> None:
+        self.fields = fields
+        headers: dict[str, str] = {}
+        for name, value in fields:
+            key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+            headers[key] = f"{headers[key]}, {text}" if key in headers else text
+        self.headers = headers
+        self.gzip = accepts_gzip(headers.get("accept-encoding", ""))
+        self.token = _token(headers)
+        self.length = 0  # bytes of body that came with it
+
+    def repeatable(self) -> bool:
+        """Whether the same bytes in front of the same length of body always mean the same."""
+        headers = self.headers
+        return (
+            not (_SPECIAL & headers.keys())
+            and headers.get("connection", "keep-alive").lower() == "keep-alive"
+        )
+
+
+def _token(headers: dict[str, str]) -> str:
+    """The caller's token: X-Consul-Token, else Authorization: Bearer."""
+    token = headers.get("x-consul-token", "")
+    if token:
+        return token
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    return value.strip() if scheme.lower() == "bearer" else ""
 
 
 class RawRequest:
     """A request as it came. `raw` is set when its bytes alone tell everything (a GET in one piece)."""
 
-    __slots__ = ("_headers", "body", "fields", "keep_alive", "length", "method", "raw", "url")
+    __slots__ = ("body", "head", "keep_alive", "length", "method", "raw", "url")
 
-    def __init__(self) -> None:
-        self.method = ""
-        self.url = b""
-        self.fields: list[tuple[bytes, bytes]] = []
-        self._headers: dict[str, str] | None = None
+    def __init__(self, method: str = "", url: bytes = b"", head: Head = Head([])) -> None:  # noqa: B008
+        self.method = method
+        self.url = url
+        self.head = head
         self.body = b""
-        self.length = 0
+        self.length = 0  # bytes of body that came, kept or not
         self.keep_alive = True
         self.raw: bytes | None = None
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Values by lower-case name; those of a repeated name joined by commas. Made when first asked for."""
-        headers = self._headers
-        if headers is None:
-            headers = self._headers = {}
-            for name, value in self.fields:
-                key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-                headers[key] = f"{headers[key]}, {text}" if key in headers else text
-        return headers
-
-    def head_size(self) -> int:
-        """Bytes of target and headers."""
-        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.fields)
 
 
 class Connection(asyncio.Protocol):
@@ -71,6 +92,7 @@ class Connection(asyncio.Protocol):
         self.remote = ""
         self._parser = httptools.HttpRequestParser(self)
         self._now: RawRequest | None = None  # being parsed
+        self._fields: list[tuple[bytes, bytes]] = []
         self._parts: list[bytes] = []
         self._in_head = False
         self._head_bytes = 0
@@ -114,6 +136,11 @@ class Connection(asyncio.Protocol):
             if answer is not None:
                 self.transport.write(answer)
                 return
+            request = self._recognize(data)
+            if request is not None:
+                self.busy = True
+                self._front.serve(self, request)
+                return
         if self._closing:
             return
         before = len(self._queue)
@@ -128,6 +155,38 @@ class Connection(asyncio.Protocol):
         else:
             self._after_parsing(data, fresh, before)
 
+    def _recognize(self, data: bytes) -> RawRequest | None:
+        """A whole request whose header block was parsed before, without parsing it again."""
+        end = data.find(b"\r\n\r\n")
+        eol = data.find(b"\r\n")
+        head = self._server.heads.get(data[eol:end])
+        if head is None or len(data) != end + 4 + head.length:
+            return None
+        line = data[:eol].split(b" ")
+        if len(line) != 3 or line[2] != b"HTTP/1.1" or line[1][:1] != b"/":
+            return None
+        method = _METHODS.get(line[0])
+        if method is None:
+            return None
+        request = RawRequest(method, line[1], head)
+        if head.length:
+            request.body = data[end + 4 :]
+            request.length = head.length
+        elif len(data) <= MAX_REMEMBERED:
+            request.raw = data
+        return request
+
+    def _learn(self, data: bytes, request: RawRequest) -> None:
+        """Keep the header block of a request that came whole and alone."""
+        end = data.find(b"\r\n\r\n")
+        eol = data.find(b"\r\n")
+        heads, head = self._server.heads, request.head
+        if eol < end <= MAX_REMEMBERED and request.keep_alive and head.repeatable():
+            if len(heads) >= MAX_HEADS:
+                heads.clear()
+            head.length = request.length
+            heads[data[eol:end]] = head
+
     def _after_parsing(self, data: bytes, fresh: bool, before: int) -> None:
         queue = self._queue
         if self._now is not None:
@@ -140,8 +199,11 @@ class Connection(asyncio.Protocol):
                 self._timer = self._loop.call_later(HEADER_SECONDS, self._too_slow)
         else:
             self._stop_timer()
-            if fresh and len(queue) == before + 1 and len(data) <= MAX_REMEMBERED and not queue[-1].length:
-                queue[-1].raw = data
+            if fresh and len(queue) == before + 1:
+                if len(data) <= MAX_REMEMBERED and not queue[-1].length:
+                    queue[-1].raw = data
+                if self._parser.get_http_version() == "1.1":
+                    self._learn(data, queue[-1])
         if not self.busy:
             self._next()
         if len(queue) > MAX_QUEUE and not self._paused:
@@ -176,8 +238,8 @@ class Connection(asyncio.Protocol):
         # The parser knows only registered methods; Consul answers 405 to any other word.
         line = data.split(b"\r\n", 1)[0].split(b" ")
         if self._now is not None and len(line) == 3 and line[0].isalpha() and line[1].startswith(b"/"):
-            request = RawRequest()
-            request.method, request.url, request.keep_alive = line[0].decode(), line[1], False
+            request = RawRequest(line[0].decode(), line[1])
+            request.keep_alive = False
             self._now = None
             self._queue.append(request)
             if not self.busy:
@@ -197,6 +259,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._now = RawRequest()
+        self._fields = []
         self._in_head = True
         self._head_bytes = 0
 
@@ -205,19 +268,23 @@ class Connection(asyncio.Protocol):
         self._now.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        assert self._now is not None
-        self._now.fields.append((name, value))
+        self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
         request = self._now
         assert request is not None
         request.method = self._parser.get_method().decode("ascii")
+        request.head = Head(self._fields)
         self._in_head = False
         limit = self._server.max_header_bytes
-        if limit < READ_SIZE and request.head_size() > limit:
+        if limit < READ_SIZE and self._head_size() > limit:
             self._end(431, _HEAD_TOO_LARGE)
-        if self._parser.get_http_version() != "1.0" and _expects_continue(request) and not self._closing:
+        expects = request.head.headers.get("expect", "").lower() == "100-continue"
+        if expects and not self._closing and self._parser.get_http_version() != "1.0":
             self.transport.write(CONTINUE)
+
+    def _head_size(self) -> int:
+        return sum(len(name) + len(value) + 4 for name, value in self._fields)
 
     def on_body(self, body: bytes) -> None:
         request = self._now
@@ -280,13 +347,6 @@ class Connection(asyncio.Protocol):
         self.transport.close()
 
 
-def _expects_continue(request: RawRequest) -> bool:
-    return any(
-        len(name) == 6 and name.lower() == b"expect" and value.lower() == b"100-continue"
-        for name, value in request.fields
-    )
-
-
 class HttpServer:
     """All HTTP listeners of the agent, and the count of connections by client address."""
 
@@ -297,6 +357,7 @@ class HttpServer:
         self.loop = loop
         self.max_conns_per_client = max_conns_per_client
         self.max_header_bytes = max_header_bytes or 1 << 20
+        self.heads: dict[bytes, Head] = {}
         self._servers: list[asyncio.AbstractServer] = []
         self._connections: dict[Connection, None] = {}
         self._by_address: dict[str, int] = {}

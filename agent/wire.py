@@ -69,6 +69,7 @@ class Wire:
         lines += [f"{name}: {value}" for name, value in extra.items()]
         self._common = "".join(line + "\r\n" for line in lines).encode("latin-1", "replace")
         self.always_pretty = always_pretty
+        self._fixed: dict[int, tuple[bytes, bytes]] = {}
 
     def halves(
         self, reply: Reply, *, pretty: bool = False, gzip: bool = False, head: bool = False
@@ -92,6 +93,13 @@ class Wire:
         lines.append(f"Content-Type: {reply.content_type}\r\nContent-Length: {len(body)}\r\n\r\n")
         rest = "".join(lines).encode("latin-1", "replace")
         return status_line(reply.status) + self._common, rest if head else rest + body
+
+    def fixed(self, reply: Reply) -> tuple[bytes, bytes]:
+        """The halves of a reply that is one object for the life of the program (`Reply.fixed`), made once."""
+        found = self._fixed.get(id(reply))
+        if found is None:
+            found = self._fixed[id(reply)] = self.halves(reply)
+        return found
 
     def pack(self, reply: Reply, date: bytes, *, pretty: bool, gzip: bool, head: bool, close: bool) -> bytes:
         """The whole answer."""

@@ -99,6 +99,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     index: int = 0
     stream: AsyncIterator[bytes] | None = None
+    fixed: bool = False  # one short object for the life of the program: its bytes are made once
 
 
 @dataclass(slots=True)

@@ -177,8 +177,8 @@ def _refuse_conflicts(request: Request, names: tuple[str, ...]) -> None:
         raise BadRequest("Conflicting flags: " + "&".join(given))
 
 
-_TRUE = Reply(body=b"true")
-_FALSE = Reply(body=b"false")
+_TRUE = Reply(body=b"true", fixed=True)
+_FALSE = Reply(body=b"false", fixed=True)
 
 
 def _true(_: object) -> Reply:
