@@ -1,0 +1,174 @@
+"""What Consul finds only when an agent starts: unusable services, checks, watches, words.
+
+`ctl validate` shows these as well; an agent does not start, or reload, with any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from core.codec.duration import quote
+from core.config.identity import node_id_error
+from core.config.settings import Config
+from core.node.definitions import CheckDefinition
+
+LOG_LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERR", "ERROR")
+SCRIPTS_DISABLED = (
+    "Scripts are disabled on this agent; to enable, configure 'enable_script_checks' or "
+    "'enable_local_script_checks' to true"
+)
+_POLICIES = ("allow", "deny")
+_DOWN_POLICIES = ("allow", "deny", "extend-cache", "async-cache")
+_WATCH_COMMON = ("type", "datacenter", "token", "stale", "args", "handler", "handler_type", "http_handler_config")
+_WATCH_OWN = {
+    "key": ("key",),
+    "keyprefix": ("prefix",),
+    "services": ("filter",),
+    "nodes": ("filter",),
+    "service": ("service", "tag", "passingonly", "filter"),
+    "checks": ("service", "state", "filter"),
+    "event": ("name",),
+    "connect_roots": (),
+    "connect_leaf": ("service",),
+    "agent_service": ("service_id",),
+}
+_WATCH_NEEDS = {"key": ("key", "key"), "keyprefix": ("prefix", "prefix"), "service": ("service", "service")}
+
+
+def find_problems(config: Config) -> list[str]:
+    """Every problem, in Consul's words."""
+    return [*_words(config), *_services(config), *_checks(config), *_watches(config)]
+
+
+def _words(config: Config) -> Iterator[str]:
+    level = config["log_level"]
+    if level.upper() not in LOG_LEVELS:
+        yield f"Invalid log level: {level}. Valid log levels are: [{' '.join(LOG_LEVELS)}]"
+    if config["acl.default_policy"] not in _POLICIES:
+        yield f"Unsupported default ACL policy: {config['acl.default_policy']}"
+    if config["acl.down_policy"] not in _DOWN_POLICIES:
+        yield f"Unsupported down ACL policy: {config['acl.down_policy']}"
+    if config["node_id"]:
+        error = node_id_error(config["node_id"])
+        if error:
+            yield f"Failed to setup node ID: {error}"
+
+
+def _services(config: Config) -> Iterator[str]:
+    for service in config.services:
+        where = f"Failed to register service {quote(service.name or service.id)}"
+        if not service.name:
+            yield f"{where}: Service name missing"
+        if service.socket_path and (service.address or service.port):
+            yield f"{where}: socket_path may not be used with address or port"
+        for check in service.checks:
+            error = check_error(check) or _script_error(check, config)
+            if error:
+                yield f"{where}: {error}"
+
+
+def _checks(config: Config) -> Iterator[str]:
+    known = {service.id or service.name for service in config.services}
+    for check in config.checks:
+        name = check.id or check.name
+        error = "" if name else "CheckID missing"
+        error = error or check_error(check) or _script_error(check, config)
+        if not error and check.service_id and check.service_id not in known:
+            error = f"ServiceID {quote(check.service_id)} does not exist"
+        if error:
+            yield f"Failed to register check '{name}': {error}"
+
+
+def _script_error(check: CheckDefinition, config: Config) -> str:
+    allowed = config["enable_script_checks"] or config["enable_local_script_checks"]
+    return SCRIPTS_DISABLED if check.args and not allowed else ""
+
+
+def check_error(check: CheckDefinition) -> str:
+    """Why a check cannot run: `Check is not valid: TTL must be > 0 for TTL checks`; `` when it can."""
+    alias = bool(check.alias_node or check.alias_service)
+    probe = bool(
+        check.args or check.http or check.tcp or check.grpc or check.udp or check.h2ping or check.os_service
+    )
+    if check.interval > 0 and check.ttl > 0:
+        error = "Interval and TTL cannot both be specified"
+    elif probe and check.interval <= 0:
+        error = "Interval must be > 0 for Script, HTTP, or TCP checks"
+    elif probe and alias:
+        error = "Interval cannot be set for Alias checks"
+    elif alias and check.ttl > 0:
+        error = "TTL must be not be set for Alias checks"
+    elif not probe and not alias and check.ttl <= 0:
+        error = "TTL must be > 0 for TTL checks"
+    elif check.output_max_size < 0:
+        error = "MaxOutputMaxSize must be positive"
+    else:
+        return ""
+    return f"Check is not valid: {error}"
+
+
+def _watches(config: Config) -> Iterator[str]:
+    for watch in config.watches:
+        error = watch_error(watch)
+        if error:
+            yield f"Failed to parse watch ({go_syntax(watch)}): {error}"
+        else:
+            error = _handler_error(watch)
+            if error:
+                yield error
+
+
+def watch_error(watch: dict[str, Any]) -> str:
+    """Why a watch cannot be asked, in the words of `consul watch`; `` when it can."""
+    kind = watch.get("type") or ""
+    if not isinstance(kind, str):
+        return "Expecting type to be a string"
+    if not kind:
+        return "Watch type must be specified"
+    if kind not in _WATCH_OWN:
+        return f"Unsupported watch type: {kind}"
+    for name in ("datacenter", "token", "handler_type", "key", "prefix", "service", "state", "name"):
+        if name in watch and not isinstance(watch[name], str):
+            return f"Expecting {name} to be a string"
+    for name in ("stale", "passingonly"):
+        if name in watch and not isinstance(watch[name], bool):
+            return f"Expecting {name} to be a boolean"
+    if kind in _WATCH_NEEDS and not watch.get(_WATCH_NEEDS[kind][0]):
+        return f"Must specify a single {_WATCH_NEEDS[kind][1]} to watch"
+    if kind == "checks" and watch.get("service") and watch.get("state"):
+        return "Cannot specify service and state"
+    extra = [name for name in watch if name not in _WATCH_COMMON and name not in _WATCH_OWN[kind]]
+    return f"Invalid parameters: [{' '.join(extra)}]" if extra else ""
+
+
+def _handler_error(watch: dict[str, Any]) -> str:
+    http = watch.get("handler_type") == "http"
+    args = watch.get("args")
+    if watch.get("handler_type", "script") not in ("script", "http"):
+        return f"Handler type '{watch['handler_type']}' not recognized"
+    if http and not isinstance(watch.get("http_handler_config"), dict):
+        return "Handler type 'http' requires 'http_handler_config' to be set"
+    if "handler" in watch and not isinstance(watch["handler"], str):
+        return "Watch handler must be a string"
+    if args is not None and not (isinstance(args, list) and args and all(isinstance(arg, str) for arg in args)):
+        return "Watch args must be a list of strings"
+    handlers = http + ("handler" in watch) + (args is not None)
+    if handlers > 1:
+        return "Only one watch handler allowed"
+    return "" if handlers else "Must define a watch handler"
+
+
+def go_syntax(value: Any) -> str:
+    """A plain value as Go's `%#v` shows it."""
+    if isinstance(value, dict):
+        inner = ", ".join(f"{quote(key)}:{go_syntax(item)}" for key, item in sorted(value.items()))
+        return f"map[string]interface {{}}{{{inner}}}"
+    if isinstance(value, list):
+        return f"[]interface {{}}{{{', '.join(go_syntax(item) for item in value)}}}"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "interface {}(nil)"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return quote(value) if isinstance(value, str) else str(value)
