@@ -1,0 +1,5 @@
+"""`python -m cli` is `ctl`."""
+
+from cli.main import main
+
+main()

@@ -1,0 +1,148 @@
+"""Configuration files on the command line: `validate`, and services and checks to register."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from msgspec import Struct, to_builtins
+
+from cli.call import Call, note
+from cli.client import error_text
+from cli.command import Failure, Usage
+from core.codec.duration import show
+from core.config.decode import decode
+from core.config.definitions import CHECK_DURATIONS, check_of, service_of
+from core.config.formats import Source
+from core.config.load import load, schema
+from core.errors import ConfigError
+from core.node.definitions import CheckDefinition, ServiceDefinition
+from core.store.structs import go_name
+
+_EXTENSIONS = {".json": "json", ".hcl": "hcl", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml"}
+
+
+def validate_paths(call: Call) -> int:
+    """`ctl validate`: Consul's verdict on stdout or stderr; warnings never fail it."""
+    forced = call.text("config-format")
+    if forced and forced not in ("json", "hcl"):
+        raise Usage("-config-format must be either 'hcl' or 'json")
+    try:
+        sources = read_sources(call.arguments, forced)
+        config = load(sources, hostname="validate", strict=call.yes("strict"))
+    except ConfigError as error:
+        raise Failure(f"Config validation failed: {error}") from None
+    for warning in config.warnings:
+        note(warning)
+    if config.problems:
+        raise Failure("Config validation failed: " + "\n".join(config.problems))
+    call.out.done("Configuration is valid!", {"Valid": True, "Warnings": config.warnings})
+    return 0
+
+
+def read_sources(paths: Iterable[str], forced: str = "") -> list[Source]:
+    """The files that `paths` name, directories in byte order of their entries. ConfigError on failure."""
+    sources: list[Source] = []
+    for path in paths:
+        if os.path.isdir(path):
+            names = sorted(os.listdir(path), key=os.fsencode)
+            files = [os.path.join(path, name) for name in names]
+            sources += [
+                _read(file, forced) for file in files if _format(file, forced) and os.path.isfile(file)
+            ]
+        else:
+            if not _format(path, forced) and os.path.exists(path):
+                raise ConfigError(
+                    f"file {path} has unknown extension; must be .hcl or .json, or config format must be set"
+                )
+            sources.append(_read(path, forced))
+    return sources
+
+
+def _format(path: str, forced: str) -> str:
+    return forced or _EXTENSIONS.get(os.path.splitext(path)[1], "")
+
+
+def _read(path: str, forced: str) -> Source:
+    try:
+        with open(path, "rb") as file:
+            text = file.read().decode("utf-8", "surrogateescape")
+    except OSError as error:
+        raise ConfigError(f"config: Open failed on {path}. open {path}: {error_text(error)}") from None
+    return Source(path, _format(path, forced), text)
+
+
+def services_of_files(paths: Iterable[str]) -> list[dict[str, Any]]:
+    """Bodies for the agent's registration of all services that the files define."""
+    bodies = []
+    for source in _sources(paths):
+        for fields in _defined(source, "service", "services"):
+            bodies.append(_service_body(service_of(fields, _complain(source))))
+    return _some(bodies, "service")
+
+
+def checks_of_files(paths: Iterable[str]) -> list[dict[str, Any]]:
+    """Bodies for the agent's registration of all checks that the files define."""
+    bodies = []
+    for source in _sources(paths):
+        for fields in _defined(source, "check", "checks"):
+            bodies.append(_check_body(check_of(fields, _complain(source))))
+    return _some(bodies, "check")
+
+
+def _sources(paths: Iterable[str]) -> list[Source]:
+    try:
+        return read_sources(paths)
+    except ConfigError as error:
+        raise Failure(f"Error: {error}") from None
+
+
+def _defined(source: Source, one: str, many: str) -> list[dict[str, Any]]:
+    """The decoded definitions of a file, under its singular and its plural key."""
+    try:
+        values, warnings = decode(source, schema(), strict=False)
+    except ConfigError as error:
+        raise Failure(f"Error: {error}") from None
+    for warning in warnings:
+        note(f"{source.name}: {warning}")
+    return [*values.get(many, []), *([values[one]] if one in values else [])]
+
+
+def _complain(source: Source) -> Callable[[str], None]:
+    def complain(text: str) -> None:
+        raise Failure(f"Error: {source.name}: {text}")
+
+    return complain
+
+
+def _some(bodies: list[dict[str, Any]], what: str) -> list[dict[str, Any]]:
+    if not bodies:
+        raise Failure(f"Error: no {what} is defined in the files")
+    return bodies
+
+
+def _service_body(service: ServiceDefinition) -> dict[str, Any]:
+    body = _given(service)
+    if service.checks:
+        body["Checks"] = [_check_body(check) for check in service.checks]
+    return {"Name": service.name, **body}
+
+
+def _check_body(check: CheckDefinition) -> dict[str, Any]:
+    body = _given(check)
+    for name in CHECK_DURATIONS:
+        if go_name(name) in body:
+            body[go_name(name)] = show(getattr(check, name))
+    return {"Name": check.name or check.id, **body}
+
+
+def _given(definition: Struct) -> dict[str, Any]:
+    """The fields that differ from their defaults, under the API's names."""
+    empty = type(definition)()
+    fields = {}
+    for name in definition.__struct_fields__:
+        value = getattr(definition, name)
+        if value != getattr(empty, name):
+            fields[go_name(name)] = to_builtins(value)
+    return fields

@@ -1,0 +1,138 @@
+"""Help pages: the declarations as a typer application, which knows how to lay them out.
+
+Only help needs typer and rich (100 ms to import); the commands themselves are run by `cli/main.py`."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, Literal
+
+import typer
+
+from cli.command import Argument, Command, Flag
+from cli.main import GROUPS, load
+from cli.usage import SUMMARIES, flag_label
+
+PANELS = {"agent": "Which agent to ask", "output": "Output"}
+
+
+def show_help(path: tuple[str, ...], name: str) -> None:
+    """Print the page of a command, a group, or of all when `path` is empty or unknown."""
+    pretty = sys.stdout.isatty()
+    if not pretty:
+        os.environ.setdefault("TERMINAL_WIDTH", "100")
+    application = build(pretty)
+    known = list(path) if _known(path) else []
+    typer.main.get_command(application)(args=[*known, "--help"], prog_name=name, standalone_mode=False)
+
+
+def tree() -> dict[str, Command]:
+    """Every declared command by its path, in the order of the top-level page."""
+    commands: dict[str, Command] = {}
+    for word, group in GROUPS.items():
+        for path, command in load(group).items():
+            if path.split()[0] == word and not command.hidden:
+                commands[path] = command
+    return commands
+
+
+def build(pretty: bool) -> typer.Typer:
+    """The application for help. `pretty` lays pages out for a terminal."""
+    settings: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+    mode: Literal["rich"] | None = "rich" if pretty else None
+    top = typer.Typer(
+        add_completion=False,
+        context_settings=settings,
+        rich_markup_mode=mode,
+        help="Service discovery, configuration and coordination.",
+        epilog=_text("`--help` after any command shows its flags and an example.", pretty),
+    )
+    groups: dict[str, typer.Typer] = {}
+    for path, command in tree().items():
+        first, _, second = path.partition(" ")
+        parent = top
+        if second:
+            if first not in groups:
+                groups[first] = typer.Typer(rich_markup_mode=mode, context_settings=settings)
+                top.add_typer(groups[first], name=first, help=SUMMARIES[first])
+            parent = groups[first]
+        parent.command(
+            second or first,
+            help=_text(_page(command), pretty),
+            short_help=command.summary,
+            epilog=_text("Example: " + " · ".join(command.example), pretty),
+            context_settings=settings,
+        )(_shape(command))
+    return top
+
+
+def _known(path: tuple[str, ...]) -> bool:
+    commands = tree()
+    wanted = " ".join(path)
+    return wanted in commands or any(known.startswith(wanted + " ") for known in commands)
+
+
+def _page(command: Command) -> str:
+    return f"{command.summary}.\n\n{command.text}" if command.text else f"{command.summary}."
+
+
+def _text(text: str, pretty: bool) -> str:
+    if not pretty:
+        return text
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _shape(command: Command) -> Callable[..., None]:
+    """A function whose signature says what the command takes. typer reads it; nobody calls it."""
+
+    def described() -> None:
+        raise AssertionError("only described, never called")
+
+    parameters = [_argument(argument) for argument in command.arguments]
+    common = {flag.name for flag in command.all_flags()} - {flag.name for flag in command.flags}
+    for flag in command.all_flags():
+        if not flag.hidden:
+            parameters.append(_option(flag, _panel(flag) if flag.name in common else None))
+    described.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    described.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return described
+
+
+def _panel(flag: Flag) -> str:
+    return PANELS["output" if flag.name in ("format", "quiet", "no-color", "strict-exit") else "agent"]
+
+
+def _argument(argument: Argument) -> inspect.Parameter:
+    metavar = argument.name + ("..." if argument.many else "")
+    return inspect.Parameter(
+        argument.name.lower(),
+        inspect.Parameter.KEYWORD_ONLY,
+        annotation=str,
+        default=typer.Argument(
+            ... if argument.required else "", help=argument.help, metavar=metavar, show_default=False
+        ),
+    )
+
+
+def _option(flag: Flag, panel: str | None) -> inspect.Parameter:
+    metavar = flag_label(flag).partition("=")[2].strip("<>") or None
+    declared = [f"--{flag.name}"] + ([f"-{flag.short}"] if flag.short else [])
+    is_bool = flag.kind == "bool"
+    help_text = f"{flag.help} (default {flag.default})" if flag.default else flag.help
+    default = typer.Option(
+        False if is_bool else "",
+        *declared,
+        help=help_text,
+        metavar=None if is_bool else metavar,
+        show_default=False,
+        rich_help_panel=panel,
+    )
+    name = "flag_" + flag.name.replace("-", "_")
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, annotation=bool if is_bool else str, default=default
+    )

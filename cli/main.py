@@ -1,0 +1,177 @@
+"""The entry: find the command, load its group, run it, turn what happened into an exit code.
+
+A small command must cost little more than Python's own start, so this file and all it imports at the
+top stay clear of typer, rich, json, re and socket; help pages and tables load them when needed."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from cli.command import Failure, Usage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cli.command import Command
+    from cli.parse import Parsed
+
+# First word -> the file that declares it. The order is that of the help page.
+GROUPS = {
+    "agent": "agent",
+    "members": "members",
+    "join": "members",
+    "leave": "members",
+    "force-leave": "members",
+    "kv": "kv",
+    "services": "services",
+    "checks": "checks",
+    "nodes": "nodes",
+    "catalog": "catalog",
+    "dc": "catalog",
+    "watch": "watch",
+    "info": "operate",
+    "reload": "operate",
+    "maint": "operate",
+    "monitor": "operate",
+    "validate": "operate",
+    "keygen": "misc",
+    "version": "misc",
+    "completions": "misc",
+    "help": "misc",
+    "__complete": "live",
+}
+NOT_FOUND = 127
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+def main() -> None:
+    """The console script."""
+    name = os.path.basename(sys.argv[0])
+    code = run(sys.argv[1:], "consul" if name == "consul" else "ctl")
+    sys.exit(code)
+
+
+def run(words: list[str], name: str = "ctl") -> int:
+    """Do what `words` say and give the exit code. Output goes to sys.stdout and sys.stderr."""
+    try:
+        code = _dispatch(words, name)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read our output has enough. Python must not complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def load(group: str) -> dict[str, Command]:
+    """The commands that a group file declares, by path."""
+    module = __import__(f"cli.{group}", fromlist=["COMMANDS"])
+    return {command.path: command for command in module.COMMANDS}
+
+
+def _dispatch(words: list[str], name: str) -> int:
+    from cli.parse import HelpWanted, leading_flags
+
+    common, rest = leading_flags(words)
+    if not rest:
+        return _usage_of_all(name, NOT_FOUND)
+    first = rest[0]
+    if first in ("-h", "-help", "--help"):
+        return _help((), name)
+    if first in ("-v", "-version", "--version"):
+        first, rest = "version", ["version", *rest[1:]]
+    if first not in GROUPS:
+        return _usage_of_all(name, NOT_FOUND, unknown=first)
+    commands = load(GROUPS[first])
+    command, after = _find(commands, rest)
+    if command is None:
+        if any(word in ("-h", "-help", "--help") for word in after[:1]):
+            return _help((first,), name)
+        return _usage_of_group(first, commands, name)
+    words_of_command = common + after
+    try:
+        return _run(command, words_of_command, name)
+    except HelpWanted:
+        return _help(tuple(command.path.split()), name)
+
+
+def _find(commands: dict[str, Command], words: list[str]) -> tuple[Command | None, list[str]]:
+    """The command that `words` begin with, and the words after its path.
+
+    `agent`, `services` and their like stand for their first command when no word follows."""
+    first = words[0]
+    if len(words) > 1:
+        command = commands.get(f"{first} {words[1]}")
+        if command is not None:
+            return command, words[2:]
+    command = commands.get(first)
+    if command is None:
+        return None, words[1:]
+    has_children = any(path.startswith(first + " ") for path in commands)
+    if has_children and len(words) > 1 and (not words[1].startswith("-") or _asks_help(words[1])):
+        return None, words[1:]
+    return command, words[1:]
+
+
+def _asks_help(word: str) -> bool:
+    return word in ("-h", "-help", "--help")
+
+
+def _run(command: Command, words: list[str], name: str) -> int:
+    from cli.call import Call, strict_exit
+    from cli.parse import Parsed, check_arguments, parse
+
+    parsed = Parsed()
+    try:
+        if command.raw:
+            parsed.arguments = words
+        else:
+            parse(command, words, parsed)
+            check_arguments(command, parsed.arguments)
+        call = Call(command, parsed, name)
+        return command.run(call) or 0
+    except Failure as failure:
+        sys.stdout.flush()
+        _report(failure, command, parsed)
+        return failure.exit_status(strict_exit(parsed.values))
+
+
+def _report(failure: Failure, command: Command, parsed: Parsed) -> None:
+    """The text on stderr; one hint on a terminal only, since scripts compare the text."""
+    from cli.client import TransportError
+
+    text = str(failure)
+    if isinstance(failure, TransportError):
+        text = f"{command.failure}: {text}"
+    if text:
+        sys.stderr.write(text + "\n")
+    if isinstance(failure, Usage) and failure.show:
+        from cli.usage import command_usage
+
+        sys.stderr.write(command_usage(command))
+    elif failure.hint and sys.stderr.isatty():
+        sys.stderr.write(failure.hint + "\n")
+
+
+def _help(path: tuple[str, ...], name: str) -> int:
+    from cli.help import show_help
+
+    show_help(path, name)
+    return 0
+
+
+def _usage_of_all(name: str, code: int, unknown: str = "") -> int:
+    from cli.usage import tree_usage
+
+    sys.stderr.write(tree_usage(name, unknown))
+    return code
+
+
+def _usage_of_group(group: str, commands: dict[str, Command], name: str) -> int:
+    from cli.usage import group_usage
+
+    sys.stderr.write(group_usage(group, commands, name))
+    return 1

@@ -1,0 +1,84 @@
+"""`ctl kv export` and `import`: keys are opaque, folder keys keep their `/`, values their bytes."""
+
+from __future__ import annotations
+
+import binascii
+import json
+import sys
+from typing import Any
+
+from cli.call import Call
+from cli.client import TransportError
+from cli.command import Failure
+from cli.kv import decode_base64, key_of, read_data
+
+
+def export_keys(call: Call) -> int:
+    """Every key below the prefix, in Consul's form: tab indent; key, flags, value in base64."""
+    prefix = key_of(call.argument(0))
+    response = call.get("/v1/kv/" + prefix, ("recurse", ""))
+    entries: list[dict[str, Any]] = []
+    if response.status != 404:
+        entries = response.checked().json()
+    rows = [{"key": e["Key"], "flags": e["Flags"], "value": e["Value"] or ""} for e in entries]
+    call.out.write(json.dumps(rows, indent="\t", ensure_ascii=False) + "\n")
+    return 0
+
+
+def import_keys(call: Call) -> int:
+    """Write the keys of an export, one by one; every line is checked before the first write."""
+    entries = _read_entries(read_data(call.argument(0)))
+    prefix = call.text("prefix")
+    done = []
+    for key, flags, value in entries:
+        target = join(prefix, key)
+        query = [("flags", str(flags))] if flags else []
+        try:
+            response = call.client.put("/v1/kv/" + target, call.query(*query), value).checked()
+        except TransportError as error:
+            raise error.within(f"Error! Failed writing data for key {target}") from None
+        if response.body.strip() != b"true":
+            raise Failure(f"Error! Failed writing data for key {target}: refused", kind="conflict")
+        done.append(target)
+        if not call.out.structured:
+            call.out.line(target if call.out.quiet else f"Imported: {target}")
+            sys.stdout.flush()
+    if call.out.structured:
+        call.out.document({"Imported": done})
+    return 0
+
+
+def join(prefix: str, key: str) -> str:
+    """`key` under `prefix`: with one `/` between them, and not a byte of the key touched."""
+    if not prefix:
+        return key
+    return prefix + key if prefix.endswith("/") else f"{prefix}/{key}"
+
+
+def _read_entries(data: bytes) -> list[tuple[str, int, bytes]]:
+    try:
+        document = json.loads(data)
+    except ValueError as error:
+        raise Failure(f"Cannot unmarshal data: {error}") from None
+    if document is None:
+        return []
+    if not isinstance(document, list):
+        raise Failure("Cannot unmarshal data: the document must be a list of objects")
+    entries = []
+    for place, item in enumerate(document):
+        if not isinstance(item, dict):
+            raise Failure(f"Cannot unmarshal data: entry {place} is not an object")
+        fields = {str(name).lower(): value for name, value in item.items()}
+        key, flags, value = fields.get("key"), fields.get("flags") or 0, fields.get("value") or ""
+        if not isinstance(key, str) or not key:
+            raise Failure(f"Cannot unmarshal data: entry {place} has no key")
+        if not isinstance(flags, int) or isinstance(flags, bool) or not 0 <= flags < 1 << 64:
+            raise Failure(f"Cannot unmarshal data: the flags of {key} are not an unsigned number")
+        if not isinstance(value, str):
+            raise Failure(f"Cannot unmarshal data: the value of {key} is not text")
+        try:
+            decoded = decode_base64(value.encode("ascii"))
+        except (Failure, binascii.Error, UnicodeEncodeError):
+            raise Failure(f"Error base 64 decoding value for key {key}") from None
+        entries.append((key, flags, decoded))
+    return entries

@@ -1,0 +1,86 @@
+"""Short usage for stderr, after an error. The full pages are in `cli/help.py`."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cli.command import Command, Flag
+
+# What the words of the top level are about, in the order of the help page.
+SUMMARIES = {
+    "agent": "Run the agent, or look after a running one",
+    "members": "Who is in the cluster",
+    "join": "Join a cluster",
+    "leave": "Leave the cluster and stop the agent",
+    "force-leave": "Push a failed member out",
+    "kv": "Read and write keys",
+    "services": "Services and their health",
+    "checks": "Health checks",
+    "nodes": "Nodes and their health",
+    "catalog": "The catalog, as Consul's commands show it",
+    "dc": "Datacenters",
+    "watch": "Run a command, or print, on every change",
+    "info": "Counters of the agent",
+    "reload": "Read the configuration again",
+    "maint": "Maintenance mode",
+    "monitor": "Follow the agent's log",
+    "validate": "Check configuration files",
+    "keygen": "Make a gossip encryption key",
+    "version": "Versions of ctl and of the API it keeps",
+    "completions": "Shell completion",
+    "help": "Help on a command",
+}
+
+
+def synopsis(command: Command, name: str = "ctl") -> str:
+    """`ctl kv put [options] KEY [DATA]`."""
+    words = [name, command.path, "[options]"]
+    for argument in command.arguments:
+        word = argument.name + "..." if argument.many else argument.name
+        words.append(word if argument.required else f"[{word}]")
+    return " ".join(words)
+
+
+def flag_label(flag: Flag) -> str:
+    """`-o, --format=string` as help shows it."""
+    kind = {"uint": "number", "int": "number", "list": "string", "map": "k=v"}.get(flag.kind, flag.kind)
+    value = "" if flag.kind == "bool" else f"=<{'|'.join(flag.choices) or kind}>"
+    short = f"-{flag.short}, " if flag.short else ""
+    return f"{short}--{flag.name}{value}"
+
+
+def command_usage(command: Command) -> str:
+    """Synopsis and flags of one command."""
+    lines = [f"Usage: {synopsis(command)}", ""]
+    for flag in command.all_flags():
+        if not flag.hidden:
+            default = f" (default {flag.default})" if flag.default else ""
+            lines += [f"  {flag_label(flag)}", f"      {flag.help}{default}"]
+    return "\n".join(lines) + "\n"
+
+
+def group_usage(group: str, commands: Mapping[str, Command], name: str) -> str:
+    """The commands of one group."""
+    shown = [c for path, c in commands.items() if path.split()[0] == group and " " in path]
+    width = max([len(command.path) for command in shown])
+    lines = [f"Usage: {name} {group} <command> [options] [arguments]", "", "Commands:"]
+    lines += [f"  {command.path.ljust(width)}  {command.summary}" for command in shown]
+    return "\n".join(lines) + "\n"
+
+
+def tree_usage(name: str, unknown: str = "") -> str:
+    """All commands, after a line on the word that is none."""
+    lines = []
+    if unknown:
+        lines += [f'Error: no such command: "{unknown}"', ""]
+        import difflib
+
+        near = difflib.get_close_matches(unknown, SUMMARIES, 1)
+        if near:
+            lines[0] += f"; did you mean `{name} {near[0]}`?"
+    lines += [f"Usage: {name} [--version] [--help] <command> [options] [arguments]", "", "Commands:"]
+    width = max(map(len, SUMMARIES))
+    lines += [f"  {word.ljust(width)}  {text}" for word, text in SUMMARIES.items()]
+    return "\n".join(lines) + "\n"
