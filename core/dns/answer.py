@@ -31,9 +31,11 @@ class Catalog(Protocol):
 
     def node(self, name_or_id: str, watch: Watch | None) -> tuple[int, Node | None]: ...
 
-    def nodes_by_address(self, address: str) -> Sequence[Node]: ...
+    def nodes_by_address(self, address: str, watch: Watch | None) -> Sequence[Node]: ...
 
-    def services_by_address(self, address: str) -> Sequence[NodeService]: ...
+    def services_by_address(
+        self, address: str, watch: Watch | None
+    ) -> Sequence[tuple[Node, NodeService]]: ...
 
 
 class Entry(Struct, frozen=True):
@@ -45,6 +47,7 @@ class Entry(Struct, frozen=True):
 
 class Reply(Struct, kw_only=True):
     """`entries` may be put in any order if `shuffle`; at most `limit` of them are shown (0: all).
+    `counted` answers are those of services, which fall under `udp_answer_limit`.
     `wanted` are names outside the domain that the recursors could tell more about, with the type to ask.
     `remember`: it stays true until the watch fires, or the second ends if it has a serial (`dated`)."""
 
@@ -55,6 +58,7 @@ class Reply(Struct, kw_only=True):
     authoritative: bool = True
     recursion: bool = False  # the flag `ra`
     shuffle: bool = False
+    counted: bool = False
     limit: int = 0
     remember: bool = True
     dated: bool = False
@@ -169,8 +173,11 @@ class _Lookup:
             return Reply(rcode=rr.NXDOMAIN)
         ttl = self.settings.ttl_of(meant.name)
         if type == rr.SRV:
-            return Reply(entries=self._srv_entries(instances, name, ttl, depth), shuffle=True)
-        return self._address_entries(instances, name, type, ttl, depth)
+            reply = Reply(entries=self._srv_entries(instances, name, ttl, depth), shuffle=True)
+        else:
+            reply = self._address_entries(instances, name, type, ttl, depth)
+        reply.counted = True
+        return reply
 
     def _address_entries(
         self, instances: Iterable[CheckServiceNode], name: bytes, type: int, ttl: int, depth: int
@@ -243,15 +250,15 @@ class _Lookup:
     def _reverse(self, name: bytes, address: str) -> Reply | None:
         target = None
         if address:
-            for node in self.catalog.nodes_by_address(address):
+            for node in self.catalog.nodes_by_address(address, self.watch):
                 target = target or self._name(node.node, b"node")
             if target is None:
-                for service in self.catalog.services_by_address(address):
+                for _, service in self.catalog.services_by_address(address, self.watch):
                     target = target or self._name(service.service, b"service")
         if target is None:
             return None
         entry = Entry((rr.pointing(name, rr.PTR, target, 0),))
-        return Reply(entries=[entry], recursion=bool(self.settings.recursors), remember=False)
+        return Reply(entries=[entry], recursion=bool(self.settings.recursors))
 
     # -- the zone itself
 

@@ -159,7 +159,7 @@ def pack(query: Query, reply: Reply, entries: Sequence[Entry], settings: DnsSett
         for entry in shown
         for at, record in enumerate(entry.records)
     ]
-    most, size = _limits(query, settings, udp)
+    most, size = _limits(query, reply, settings, udp)
     kept = answers[: min(most, size // 12)]  # no record is shorter than 12 bytes
     cut = len(kept) < len(answers)
     message = _build(query, reply, kept, reply.additional, settings, cut)
@@ -173,12 +173,12 @@ def udp_size(query: Query) -> int:
     return min(max(query.size or 0, PLAIN_SIZE), _MAX_UDP)
 
 
-def _limits(query: Query, settings: DnsSettings, udp: bool) -> tuple[int, int]:
+def _limits(query: Query, reply: Reply, settings: DnsSettings, udp: bool) -> tuple[int, int]:
     """How many answers and how many bytes there may be."""
     if not udp:
         return _MAX_TCP, _MAX_TCP
     size = udp_size(query)
-    if size > PLAIN_SIZE:
+    if size > PLAIN_SIZE or not reply.counted:
         return size, size
     return max(1, min(settings.udp_answer_limit, _MAX_PLAIN_ANSWERS)), size
 
@@ -187,7 +187,7 @@ def order(query: Query, reply: Reply, settings: DnsSettings, udp: bool, random: 
     """The entries of a reply as they should be shown now, no more of them than could be of use."""
     if not reply.shuffle:
         return reply.entries
-    most, size = _limits(query, settings, udp)
+    most, size = _limits(query, reply, settings, udp)
     return random.sample(reply.entries, min(len(reply.entries), most + 1, size // 12 + 1))
 
 
