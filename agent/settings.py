@@ -1,0 +1,94 @@
+"""The configuration as each room wants it: one function a room, nothing decided here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent import logs, telemetry
+from agent.front import FrontSettings
+from agent.tls import TlsFiles
+from core.codec.duration import SECOND
+from core.dns.settings import DnsSettings, Soa
+
+if TYPE_CHECKING:
+    from core.config.settings import Config
+
+OTHER_BODIES = 8 << 20  # bytes; what an endpoint takes that has no limit of its own
+
+
+def seconds(nanoseconds: int) -> float:
+    return nanoseconds / SECOND
+
+
+def front(config: Config) -> FrontSettings:
+    return FrontSettings(
+        block_endpoints=tuple(config["http_config.block_endpoints"]),
+        allow_write_http_from=tuple(config["http_config.allow_write_http_from"]),
+        default_query_time=config["default_query_time"],
+        max_query_time=config["max_query_time"],
+        max_body=OTHER_BODIES,
+    )
+
+
+def dns(config: Config) -> DnsSettings:
+    def ttl(nanoseconds: int) -> int:
+        return nanoseconds // SECOND
+
+    return DnsSettings(
+        node_name=config["node_name"],
+        datacenter=config["datacenter"],
+        domain=config["domain"],
+        alt_domain=config["alt_domain"],
+        node_ttl=ttl(config["dns_config.node_ttl"]),
+        service_ttl={name: ttl(value) for name, value in config["dns_config.service_ttl"].items()},
+        only_passing=config["dns_config.only_passing"],
+        enable_truncate=config["dns_config.enable_truncate"],
+        disable_compression=config["dns_config.disable_compression"],
+        udp_answer_limit=config["dns_config.udp_answer_limit"],
+        a_record_limit=config["dns_config.a_record_limit"],
+        enable_additional_node_meta_txt=config["dns_config.enable_additional_node_meta_txt"],
+        soa=Soa(
+            refresh=config["dns_config.soa.refresh"],
+            retry=config["dns_config.soa.retry"],
+            expire=config["dns_config.soa.expire"],
+            min_ttl=config["dns_config.soa.min_ttl"],
+        ),
+        recursors=tuple(config["recursors"]),
+        recursor_strategy=config["dns_config.recursor_strategy"],
+        recursor_timeout=seconds(config["dns_config.recursor_timeout"]),
+    )
+
+
+def log(config: Config) -> logs.Settings:
+    return logs.Settings(
+        level=config["log_level"],
+        json=config["log_json"],
+        file=config["log_file"],
+        rotate_bytes=config["log_rotate_bytes"],
+        rotate_duration=seconds(config["log_rotate_duration"]),
+        rotate_max_files=config["log_rotate_max_files"],
+        syslog=config["enable_syslog"],
+        syslog_facility=config["syslog_facility"],
+    )
+
+
+def sinks(config: Config) -> telemetry.Settings:
+    return telemetry.Settings(
+        statsd_address=config["telemetry.statsd_address"],
+        statsite_address=config["telemetry.statsite_address"],
+        dogstatsd_addr=config["telemetry.dogstatsd_addr"],
+        dogstatsd_tags=config["telemetry.dogstatsd_tags"],
+    )
+
+
+def https(config: Config) -> TlsFiles:
+    """The files of HTTPS; `load` has filled in what is inherited from `tls.defaults`."""
+    return TlsFiles(
+        cert_file=config["tls.https.cert_file"],
+        key_file=config["tls.https.key_file"],
+        ca_file=config["tls.https.ca_file"],
+        ca_path=config["tls.https.ca_path"],
+        verify_incoming=config["tls.https.verify_incoming"],
+        min_version=config["tls.https.tls_min_version"],
+        cipher_suites=config["tls.https.tls_cipher_suites"],
+    )
