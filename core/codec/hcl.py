@@ -8,41 +8,17 @@ decoder in Consul 1.9.8."""
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, NamedTuple, NoReturn
+
+from core.codec.hcl_scan import ESCAPES, NUMERIC_ESCAPES, Scanner, Token
 
 MAX_DEPTH = 100
 
-_BLANKS = re.compile(r"[ \t\r\n]+")
-_DIGITS = re.compile(r"[0-9]+")
-_NUMBER = re.compile(r"-?(?:0[xX][0-9a-fA-F]*|[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]*)?)")
-_SIMPLE_STRING = re.compile(r'"[^"\\$\n\x00]*"')
-_ANCHOR = re.compile(r"<<(-?[^\W_]+)\r?\n")
-_SIGNS = {
-    "[": "LBRACK",
-    "]": "RBRACK",
-    "{": "LBRACE",
-    "}": "RBRACE",
-    ",": "COMMA",
-    "=": "ASSIGN",
-    "+": "ADD",
-    "-": "SUB",
-    ".": "PERIOD",
-}
 _LITERALS = frozenset({"BOOL", "NUMBER", "FLOAT", "STRING", "HEREDOC"})
-_ESCAPES = {"a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "\\": 92, '"': 34}
-_NUMERIC_ESCAPES = {"x": (16, 2), "u": (16, 4), "U": (16, 8)}
 
 
 class HclError(ValueError):
     """Text that is not HCL. `str()` is the decoder's text, with line and column where it has them."""
-
-
-class Token(NamedTuple):
-    kind: str
-    text: str
-    line: int
-    column: int
 
 
 class Item(NamedTuple):
@@ -81,187 +57,11 @@ def parse(text: str) -> dict[str, Any]:
     return _decode_map(objects)
 
 
-class _Scanner:
-    """Cuts the text into tokens. Like its model it goes on after a broken token; the last error counts."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.at = 0
-        self.line = 1
-        self.line_start = 0
-        self.counted = 0
-        self.past_end = 0
-        self.error = ""
-
-    def place(self, offset: int) -> tuple[int, int]:
-        """Line and column of `offset`, which is not before the last one asked for."""
-        newlines = self.text.count("\n", self.counted, offset)
-        self.counted = offset
-        if newlines:
-            self.line += newlines
-            self.line_start = self.text.rindex("\n", 0, offset) + 1
-        return self.line, offset - self.line_start + 1
-
-    def fail(self, offset: int, what: str) -> None:
-        line, column = self.place(offset)
-        self.error = f"At {line}:{column}: {what}"
-
-    def next(self) -> Token:
-        """The next token that is not a comment."""
-        while True:
-            blank = _BLANKS.match(self.text, self.at)
-            if blank:
-                self.at = blank.end()
-            if self.at >= len(self.text):
-                line, column = self.place(len(self.text))
-                self.past_end += 1
-                return Token("EOF", "", line, column + self.past_end - 1)
-            char = self.text[self.at]
-            if char not in "#/":
-                return self._token(char)
-            self._comment()
-
-    def _token(self, char: str) -> Token:
-        start = self.at
-        line, column = self.place(start)
-        if char == '"':
-            kind = "STRING"
-            self._string()
-        elif _is_letter(char):
-            self.at += 1
-            while self.at < len(self.text) and _is_word(self.text[self.at]):
-                self.at += 1
-            kind = "BOOL" if self.text[start : self.at] in ("true", "false") else "IDENT"
-        elif (number := _NUMBER.match(self.text, start)) is not None:
-            kind = self._number(number)
-        elif char == "<":
-            kind = "HEREDOC"
-            self._heredoc()
-        else:
-            self.at += 1
-            kind = _SIGNS.get(char, "ILLEGAL")
-            if kind == "PERIOD" and (digits := _DIGITS.match(self.text, self.at)) is not None:
-                kind = "FLOAT"
-                self.at = digits.end()
-            elif kind == "ILLEGAL":
-                self.fail(start, "unexpected null character (0x00)" if char == "\0" else "illegal char")
-        return Token(kind, self.text[start : self.at], line, column)
-
-    def _comment(self) -> None:
-        start = self.at
-        if self.text.startswith("/*", start):
-            end = self.text.find("*/", start + 2)
-            if end < 0:
-                self.at = len(self.text)
-                self.fail(self.at, "comment not terminated")
-            else:
-                self.at = end + 2
-            return
-        if self.text[start] == "/" and not self.text.startswith("//", start):
-            self.at += 1
-            self.fail(start, "expected '/' for comment")
-            return
-        end = self.text.find("\n", start)
-        self.at = len(self.text) if end < 0 else end
-
-    def _number(self, number: re.Match[str]) -> str:
-        self.at = number.end()
-        digits = number.group().lstrip("-")
-        if number.group(1) is not None or number.group(2) is not None:
-            return "FLOAT"
-        if digits[:2] in ("0x", "0X") and len(digits) == 2:
-            self.fail(self.at, "illegal hexadecimal number")
-        elif digits[0] == "0" and digits.isdigit() and ("8" in digits or "9" in digits):
-            self.fail(self.at, "illegal octal number")
-        return "NUMBER"
-
-    def _string(self) -> None:
-        """Past a string. Quotes within `${ }` belong to it."""
-        simple = _SIMPLE_STRING.match(self.text, self.at)
-        if simple:
-            self.at = simple.end()
-            return
-        self.at += 1
-        braces = 0
-        while self.at < len(self.text):
-            char = self.text[self.at]
-            self.at += 1
-            if char == "\0" or (char == "\n" and not braces):
-                self.fail(self.at - 1, "literal not terminated")
-                return
-            if char == '"' and not braces:
-                return
-            if char == "\\":
-                self._escape()
-            elif not braces and char == "$" and self.text.startswith("{", self.at):
-                braces = 1
-                self.at += 1
-            elif braces:
-                braces += (char == "{") - (char == "}")
-        self.fail(self.at, "literal not terminated")
-
-    def _escape(self) -> None:
-        """Past what follows a backslash."""
-        char = self.text[self.at : self.at + 1]
-        if char in _ESCAPES:
-            self.at += 1
-            return
-        base, length = (8, 3) if char and char in "01234567" else _NUMERIC_ESCAPES.get(char, (0, 0))
-        start = self.at if base == 8 else self.at + 1
-        digits = self.text[start : start + length]
-        if not base or not _are_digits(digits, base, length):
-            self.fail(min(self.at, len(self.text)), "illegal char escape")
-            self.at += char not in ("", "\n")
-            return
-        self.at = start + length
-
-    def _heredoc(self) -> None:
-        """Past a heredoc: the anchor, the lines, and the line that holds the anchor alone."""
-        anchor = _ANCHOR.match(self.text, self.at)
-        if anchor is None:
-            self._bad_anchor()
-            return
-        word = anchor.group(1).lstrip("-")
-        end = re.compile(rf"^[ \t\v\f\r]*{re.escape(word)}\r*\n", re.MULTILINE).search(self.text, anchor.end())
-        if end is None:
-            self.at = len(self.text)
-            self.fail(self.at, "heredoc not terminated")
-            return
-        self.at = end.end()
-
-    def _bad_anchor(self) -> None:
-        line_end = self.text.find("\n", self.at)
-        rest = self.text[self.at : len(self.text) if line_end < 0 else line_end]
-        if not rest.startswith("<<"):
-            what = "heredoc expected second '<', didn't see it"
-        elif line_end < 0:
-            what = "heredoc not terminated"
-        elif rest.strip("\r") in ("<<", "<<-"):
-            what = "zero-length heredoc anchor"
-        else:
-            what = "invalid characters in heredoc anchor"
-        self.at += len(rest)
-        self.fail(self.at, what)
-
-
-def _is_letter(char: str) -> bool:
-    return char == "_" or char.isalpha()
-
-
-def _is_word(char: str) -> bool:
-    return char in "_-." or char.isalpha() or char.isdecimal()
-
-
-def _are_digits(digits: str, base: int, length: int) -> bool:
-    allowed = "01234567" if base == 8 else "0123456789abcdefABCDEF"
-    return len(digits) == length and all(digit in allowed for digit in digits)
-
-
 class _Parser:
     """Recursive descent over the tokens, one token of look-ahead. `token` is the last one read."""
 
     def __init__(self, text: str) -> None:
-        self.scanner = _Scanner(text)
+        self.scanner = Scanner(text)
         self.token = Token("", "", 0, 0)
         self.again = False
         self.depth = 0
@@ -276,9 +76,8 @@ class _Parser:
     def unscan(self) -> None:
         self.again = True
 
-    def fail(self, what: str, token: Token | None = None) -> NoReturn:
-        token = token or self.token
-        raise HclError(f"At {token.line}:{token.column}: {what}")
+    def error(self, what: str) -> HclError:
+        return HclError(f"At {self.token.line}:{self.token.column}: {what}")
 
     def objects(self, inside: bool) -> Objects:
         """Items up to the end of the text, or up to the brace that closes them."""
@@ -308,7 +107,7 @@ class _Parser:
         if self.token.kind == "LBRACE":
             return Item(keys, self.block())
         words = " ".join(key.text for key in keys)
-        self.fail(f"key '{words}' expected start of object ('{{') or assignment ('=')")
+        raise self.error(f"key '{words}' expected start of object ('{{') or assignment ('=')")
 
     def keys(self) -> list[Token]:
         keys: list[Token] = []
@@ -320,20 +119,20 @@ class _Parser:
                 raise _EndOfText(keys)
             elif token.kind == "ASSIGN":
                 if len(keys) > 1:
-                    self.fail("nested object expected: LBRACE got: ASSIGN")
+                    raise self.error("nested object expected: LBRACE got: ASSIGN")
                 if not keys:
-                    self.fail("no object keys found!")
+                    raise self.error("no object keys found!")
                 return keys
             elif token.kind == "LBRACE":
                 if not keys:
-                    self.fail("expected: IDENT | STRING got: LBRACE")
+                    raise self.error("expected: IDENT | STRING got: LBRACE")
                 return keys
             elif token.kind == "RBRACE" and keys:
                 return keys
             elif token.kind == "ILLEGAL":
-                self.fail("illegal character")
+                raise self.error("illegal character")
             else:
-                self.fail(f"expected: IDENT | STRING | ASSIGN | LBRACE got: {token.kind}")
+                raise self.error(f"expected: IDENT | STRING | ASSIGN | LBRACE got: {token.kind}")
 
     def value(self) -> Any:
         token = self.scan()
@@ -345,18 +144,18 @@ class _Parser:
             return self.list()
         if token.kind == "EOF":
             raise _EndOfText([])
-        self.fail(f"Unknown token: {token.line}:{token.column} {token.kind} {token.text}")
+        raise self.error(f"Unknown token: {token.line}:{token.column} {token.kind} {token.text}")
 
     def enter(self) -> None:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            self.fail(f"nested more than {MAX_DEPTH} levels deep")
+            raise self.error(f"nested more than {MAX_DEPTH} levels deep")
 
     def block(self) -> Objects:
         self.enter()
         items = self.objects(inside=True)
         if self.scan().kind != "RBRACE":
-            self.fail(f"object expected closing RBRACE got: {self.token.kind}")
+            raise self.error(f"object expected closing RBRACE got: {self.token.kind}")
         self.depth -= 1
         return items
 
@@ -367,7 +166,7 @@ class _Parser:
         while True:
             token = self.scan()
             if comma_due and token.kind not in ("COMMA", "RBRACK"):
-                self.fail(f"error parsing list, expected comma or list end, got: {token.kind}")
+                raise self.error(f"error parsing list, expected comma or list end, got: {token.kind}")
             if token.kind in _LITERALS:
                 items.append(token)
             elif token.kind == "LBRACE":
@@ -378,7 +177,7 @@ class _Parser:
                 self.depth -= 1
                 return items
             elif token.kind != "COMMA":
-                self.fail(f"unexpected token while parsing list: {token.kind}")
+                raise self.error(f"unexpected token while parsing list: {token.kind}")
             comma_due = token.kind in _LITERALS or token.kind == "LBRACE"
 
 
@@ -472,10 +271,10 @@ def _end_of_braces(text: str, at: int) -> int:
 def _unescape(text: str, at: int, out: bytearray, token: Token) -> int:
     """Add to `out` what the escape at `at` stands for; the offset behind it."""
     char = text[at]
-    if char in _ESCAPES:
-        out.append(_ESCAPES[char])
+    if char in ESCAPES:
+        out.append(ESCAPES[char])
         return at + 1
-    base, length = _NUMERIC_ESCAPES.get(char, (8, 3))
+    base, length = NUMERIC_ESCAPES.get(char, (8, 3))
     start = at if base == 8 else at + 1
     code = int(text[start : start + length], base)
     if code > (0xFF if length <= 3 else 0x10FFFF):

@@ -99,7 +99,8 @@ class Decoder:
 
     def _list(self, raw: Any, node: Node, where: str) -> Any:
         if not isinstance(raw, list):
-            self.errors.append(f"'{where}': source data must be an array or slice, got {kind(raw, self.format)}")
+            found = kind(raw, self.format)
+            self.errors.append(f"'{where}': source data must be an array or slice, got {found}")
             return _SKIP
         inner: Node = node.block if isinstance(node, ListOf) else "opaque" if node == "opaques" else "string"
         zero: Any = "" if inner == "string" else {}

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from datetime import date, time
+from importlib import import_module
 from typing import Any, NamedTuple, NoReturn
 
 from core.codec.duration import quote
-from core.codec.hcl import HclError
-from core.codec.hcl import parse as parse_hcl
 from core.errors import ConfigError
 
 FORMATS = ("json", "hcl", "toml", "yaml")
@@ -39,7 +38,8 @@ def read(source: Source) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise _error(source, f"1 error(s) decoding:\n\n* '' expected a map, got '{kind(value, source.format)}'")
+        found = kind(value, source.format)
+        raise _error(source, f"1 error(s) decoding:\n\n* '' expected a map, got '{found}'")
     return value
 
 
@@ -109,10 +109,9 @@ def _number(digits: str) -> float:
 
 
 def _hcl(text: str) -> Any:
-    try:
-        return parse_hcl(text)
-    except HclError as error:
-        raise ValueError(str(error)) from None
+    from core.codec.hcl import parse  # HclError is a ValueError
+
+    return parse(text)
 
 
 def _toml(text: str) -> Any:
@@ -123,7 +122,7 @@ def _toml(text: str) -> Any:
 
 def _yaml(text: str) -> Any:
     try:
-        import yaml
+        yaml = import_module("yaml")
     except ModuleNotFoundError:
         raise ValueError('YAML files need PyYAML; install it, or ctl with the extra "yaml"') from None
     try:

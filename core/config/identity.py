@@ -47,8 +47,7 @@ def datacenter_error(name: str) -> str:
         return "datacenter cannot be empty"
     if not _DATACENTER.match(name):
         return (
-            "datacenter can only contain lowercase alphanumeric, - or _ characters. "
-            f"received: {quote(name)}"
+            f"datacenter can only contain lowercase alphanumeric, - or _ characters. received: {quote(name)}"
         )
     return ""
 

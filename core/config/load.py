@@ -17,13 +17,19 @@ from core.config.formats import Source
 from core.config.options import ALIASES, BY_KEY, OPTIONS
 from core.config.problems import find_problems
 from core.config.rules import check_rules, fill_in
-from core.config.schema import LISTS, MAPS, Block, Option, tree
+from core.config.schema import LISTS, MAPS, Block, Node, Option, tree
 from core.config.settings import Config
 from core.errors import ConfigError
 
 __all__ = ["Config", "Source", "load", "schema"]
 
-_DEFINITIONS = {"service": SERVICE, "services": SERVICES, "check": CHECK, "checks": CHECKS, "watches": "opaques"}
+_DEFINITIONS: dict[str, Node] = {
+    "service": SERVICE,
+    "services": SERVICES,
+    "check": CHECK,
+    "checks": CHECKS,
+    "watches": "opaques",
+}
 
 
 @cache

@@ -7,43 +7,54 @@ name, `tls.defaults`) are None here and filled in by `load`."""
 from __future__ import annotations
 
 from core.codec.duration import HOUR, MILLISECOND, MINUTE, SECOND
-from core.config.schema import Option as O  # noqa: N814
+from core.config.schema import Option as O
 
 MESH = "the service mesh is not supported"
 ENTERPRISE = "it belongs to Consul Enterprise"
 PEERING = "cluster peering is not supported"
 CLOUD = "no vendor service is ever called"
 
+# One row, one or two lines: a table is read by eye.
+# fmt: off
+
 IDENTITY = [
-    O("node_name", "string", None, "Name of this node, unique in the cluster (default: the host name).", "node"),
+    O("node_name", "string", None, "Name of this node, unique in the cluster (default: the host name).",
+      "node"),
     O("node_id", "string", "", "Id of this node, a UUID (default: kept in the data directory).", "node-id"),
-    O("node_meta", "map", {}, "Metadata of this node, `key:value`; may be repeated.", "node-meta", reload=True),
-    O("disable_host_node_id", "bool", True, "Use a random node id, not one of the host.", "disable-host-node-id"),
+    O("node_meta", "map", {}, "Metadata of this node, `key:value`; may be repeated.", "node-meta",
+      reload=True),
+    O("disable_host_node_id", "bool", True, "Use a random node id, not one of the host.",
+      "disable-host-node-id"),
     O("datacenter", "string", "dc1", "Name of this agent's datacenter.", "datacenter"),
-    O("primary_datacenter", "string", None, "Datacenter that owns the ACLs (default: this one).", "primary-datacenter"),
+    O("primary_datacenter", "string", None, "Datacenter that owns the ACLs (default: this one).",
+      "primary-datacenter"),
     O("server", "bool", False, "Be a server: hold the replicated state.", "server", dev=True),
     O("bootstrap", "bool", False, "Let this server elect itself; on one server only.", "bootstrap"),
-    O("bootstrap_expect", "int", 0, "Number of servers to wait for before the first election.", "bootstrap-expect"),
+    O("bootstrap_expect", "int", 0, "Number of servers to wait for before the first election.",
+      "bootstrap-expect"),
     O("data_dir", "string", "", "Directory that holds the agent's state.", "data-dir"),
     O("pid_file", "string", "", "File to write the process id to.", "pid-file"),
     O("domain", "string", "consul.", "Domain of the DNS names.", "domain"),
     O("alt_domain", "string", "", "A second domain of the DNS names.", "alt-domain"),
     O("locality.region", "string", "", "Region of this node.", since="1.21"),
     O("locality.zone", "string", "", "Zone of this node.", since="1.21"),
-    O("server_rejoin_age_max", "duration", 168 * HOUR, "A server that was down longer refuses to rejoin.", since="1.21"),
+    O("server_rejoin_age_max", "duration", 168 * HOUR, "A server that was down longer refuses to rejoin.",
+      since="1.21"),
 ]
 
 ADDRESSES = [
     O("bind_addr", "string", "0.0.0.0", "Address for cluster communication; a template is allowed.", "bind",
       dev="127.0.0.1"),
-    O("advertise_addr", "string", "", "Address that is told to other nodes (default: the bind address).", "advertise"),
+    O("advertise_addr", "string", "", "Address that is told to other nodes (default: the bind address).",
+      "advertise"),
     O("advertise_addr_ipv4", "string", "", "IPv4 address told beside the advertise address."),
     O("advertise_addr_ipv6", "string", "", "IPv6 address told beside the advertise address."),
     O("advertise_addr_wan", "string", "", "Address told on the WAN (default: the advertise address).",
       "advertise-wan"),
     O("advertise_addr_wan_ipv4", "string", "", "IPv4 address told on the WAN."),
     O("advertise_addr_wan_ipv6", "string", "", "IPv6 address told on the WAN."),
-    O("client_addr", "string", "127.0.0.1", "Addresses of HTTP, HTTPS, DNS and gRPC, divided by spaces.", "client"),
+    O("client_addr", "string", "127.0.0.1", "Addresses of HTTP, HTTPS, DNS and gRPC, divided by spaces.",
+      "client"),
     O("addresses.dns", "string", "", "Addresses of DNS (default: the client addresses)."),
     O("addresses.http", "string", "", "Addresses of HTTP; `unix:///path` for a socket."),
     O("addresses.https", "string", "", "Addresses of HTTPS; `unix:///path` for a socket."),
@@ -81,7 +92,8 @@ JOINING = [
     O("retry_interval", "duration", 30 * SECOND, "Time between tries to join.", "retry-interval"),
     O("retry_max", "int", 0, "Number of tries to join; 0 is no limit.", "retry-max"),
     O("retry_join_wan", "strings", [], "Address to join on the WAN; may be repeated.", "retry-join-wan"),
-    O("retry_interval_wan", "duration", 30 * SECOND, "Time between tries to join the WAN.", "retry-interval-wan"),
+    O("retry_interval_wan", "duration", 30 * SECOND, "Time between tries to join the WAN.",
+      "retry-interval-wan"),
     O("retry_max_wan", "int", 0, "Number of tries to join the WAN; 0 is no limit.", "retry-max-wan"),
     O("start_join", "strings", [], "Address to join once at start; may be repeated.", "join"),
     O("start_join_wan", "strings", [], "Address to join once on the WAN; may be repeated.", "join-wan"),
@@ -94,8 +106,10 @@ JOINING = [
     O("performance.leave_drain_time", "duration", 5 * SECOND, "Time to go on serving after a leave."),
     O("performance.raft_multiplier", "int", 5, "Scale of the Raft timers, 1 to 10.", dev=1),
     O("performance.rpc_hold_timeout", "duration", 7 * SECOND, "Time to retry while there is no leader."),
-    O("performance.grpc_keepalive_interval", "duration", 30 * SECOND, "gRPC keep-alive.", since="1.21", unused=MESH),
-    O("performance.grpc_keepalive_timeout", "duration", 20 * SECOND, "gRPC keep-alive.", since="1.21", unused=MESH),
+    O("performance.grpc_keepalive_interval", "duration", 30 * SECOND, "gRPC keep-alive.", since="1.21",
+      unused=MESH),
+    O("performance.grpc_keepalive_timeout", "duration", 20 * SECOND, "gRPC keep-alive.", since="1.21",
+      unused=MESH),
 ]
 
 GOSSIP = [
@@ -104,7 +118,8 @@ GOSSIP = [
     O("encrypt_verify_outgoing", "bool", True, "Encrypt all gossip that is sent."),
     O("disable_keyring_file", "bool", False, "Do not store the keyring.", "disable-keyring-file", dev=True),
     O("gossip_lan.gossip_nodes", "int", 3, "Nodes told in each round."),
-    O("gossip_lan.gossip_interval", "duration", 200 * MILLISECOND, "Time between rounds.", dev=100 * MILLISECOND),
+    O("gossip_lan.gossip_interval", "duration", 200 * MILLISECOND, "Time between rounds.",
+      dev=100 * MILLISECOND),
     O("gossip_lan.probe_interval", "duration", SECOND, "Time between probes.", dev=100 * MILLISECOND),
     O("gossip_lan.probe_timeout", "duration", 500 * MILLISECOND, "Time to wait for an answer.",
       dev=100 * MILLISECOND),
@@ -114,7 +129,8 @@ GOSSIP = [
     O("gossip_wan.gossip_interval", "duration", 500 * MILLISECOND, "Time between WAN rounds.",
       dev=100 * MILLISECOND),
     O("gossip_wan.probe_interval", "duration", 5 * SECOND, "Time between WAN probes.", dev=100 * MILLISECOND),
-    O("gossip_wan.probe_timeout", "duration", 3 * SECOND, "Time to wait for a WAN answer.", dev=100 * MILLISECOND),
+    O("gossip_wan.probe_timeout", "duration", 3 * SECOND, "Time to wait for a WAN answer.",
+      dev=100 * MILLISECOND),
     O("gossip_wan.suspicion_mult", "int", 6, "Scale of the time before a WAN suspect is failed.", dev=3),
     O("gossip_wan.retransmit_mult", "int", 4, "Scale of the number of WAN retransmissions."),
     O("disable_coordinates", "bool", False, "Keep no network coordinates."),
@@ -124,20 +140,25 @@ GOSSIP = [
 RAFT = [
     O("raft_protocol", "int", 3, "Raft protocol version; only 3 is spoken.", "raft-protocol"),
     O("raft_snapshot_threshold", "int", 16384, "Log entries between snapshots.", reload=True),
-    O("raft_snapshot_interval", "duration", 30 * SECOND, "Time between looks whether to snapshot.", reload=True),
+    O("raft_snapshot_interval", "duration", 30 * SECOND, "Time between looks whether to snapshot.",
+      reload=True),
     O("raft_trailing_logs", "int", 10240, "Log entries kept after a snapshot.", reload=True),
     O("raft_prevote_disabled", "bool", False, "Do not ask before an election.", since="1.21"),
-    O("raft_logstore.backend", "string", "default", "Kind of log store.", since="1.21", unused="ctl has one log store"),
-    O("raft_logstore.disable_log_cache", "bool", False, "No cache.", since="1.21", unused="ctl has one log store"),
+    O("raft_logstore.backend", "string", "default", "Kind of log store.", since="1.21",
+      unused="ctl has one log store"),
+    O("raft_logstore.disable_log_cache", "bool", False, "No cache.", since="1.21",
+      unused="ctl has one log store"),
     O("raft_logstore.wal", "any", None, "Log store tuning.", since="1.21", unused="ctl has one log store"),
     O("raft_logstore.boltdb", "any", None, "Log store tuning.", since="1.21", unused="ctl has one log store"),
     O("raft_logstore.verification", "any", None, "Log checks.", since="1.21", unused="ctl has one log store"),
     O("raft_boltdb", "any", None, "Log store tuning.", since="1.21", unused="ctl has one log store"),
     O("autopilot.cleanup_dead_servers", "bool", True, "Remove failed servers when new ones come."),
-    O("autopilot.last_contact_threshold", "duration", 200 * MILLISECOND, "Silence after which a server is unhealthy."),
+    O("autopilot.last_contact_threshold", "duration", 200 * MILLISECOND,
+      "Silence after which a server is unhealthy."),
     O("autopilot.max_trailing_logs", "int", 250, "Log entries behind which a server is unhealthy."),
     O("autopilot.min_quorum", "uint", 0, "Servers that are never removed."),
-    O("autopilot.server_stabilization_time", "duration", 10 * SECOND, "Health time before a server may vote."),
+    O("autopilot.server_stabilization_time", "duration", 10 * SECOND,
+      "Health time before a server may vote."),
     O("autopilot.redundancy_zone_tag", "string", "", "Zone tag.", unused=ENTERPRISE),
     O("autopilot.upgrade_version_tag", "string", "", "Version tag.", unused=ENTERPRISE),
     O("autopilot.disable_upgrade_migration", "bool", False, "No migration.", unused=ENTERPRISE),
@@ -161,10 +182,12 @@ HTTP = [
     O("limits.rpc_max_conns_per_client", "int", 100, "RPC connections from one address.", reload=True),
     O("limits.rpc_rate", "float", -1.0, "RPC calls a second of a client agent; -1 is no limit.", reload=True),
     O("limits.rpc_max_burst", "int", 1000, "RPC calls at once of a client agent.", reload=True),
-    O("limits.rpc_client_timeout", "duration", MINUTE, "Time for the answer of an RPC.", reload=True, since="1.21"),
+    O("limits.rpc_client_timeout", "duration", MINUTE, "Time for the answer of an RPC.", reload=True,
+      since="1.21"),
     O("limits.request_limits.mode", "string", "disabled", "disabled, permissive or enforcing.", reload=True,
       since="1.21"),
-    O("limits.request_limits.read_rate", "float", -1.0, "Reads a second; -1 is no limit.", reload=True, since="1.21"),
+    O("limits.request_limits.read_rate", "float", -1.0, "Reads a second; -1 is no limit.", reload=True,
+      since="1.21"),
     O("limits.request_limits.write_rate", "float", -1.0, "Writes a second; -1 is no limit.", reload=True,
       since="1.21"),
     O("limits.kv_max_value_size", "uint", 524288, "Bytes of a value of the KV store."),
@@ -178,7 +201,8 @@ HTTP = [
     O("ui_config.content_path", "string", "/ui/", "Path of the web UI.", "ui-content-path"),
     O("ui_config.metrics_provider", "string", "", "Metrics in the UI.", unused="ctl has no such UI"),
     O("ui_config.metrics_provider_files", "strings", [], "Metrics in the UI.", unused="ctl has no such UI"),
-    O("ui_config.metrics_provider_options_json", "string", "", "Metrics in the UI.", unused="ctl has no such UI"),
+    O("ui_config.metrics_provider_options_json", "string", "", "Metrics in the UI.",
+      unused="ctl has no such UI"),
     O("ui_config.metrics_proxy", "any", None, "Metrics in the UI.", unused="ctl has no such UI"),
     O("ui_config.dashboard_url_templates", "map", {}, "Links in the UI.", unused="ctl has no such UI"),
     O("ui_config.hcp_enabled", "bool", False, "Links in the UI.", since="1.21", unused=CLOUD),
@@ -186,7 +210,8 @@ HTTP = [
     O("ui_dir", "string", "", "Old spelling.", old="ui_config.dir"),
     O("ui_content_path", "string", "", "Old spelling.", old="ui_config.content_path"),
     O("enable_debug", "bool", False, "Serve the profiling endpoints.", dev=True, reload=True),
-    O("discovery_max_stale", "duration", 0, "Staleness allowed to catalog reads that ask for none.", reload=True),
+    O("discovery_max_stale", "duration", 0, "Staleness allowed to catalog reads that ask for none.",
+      reload=True),
     O("cache.entry_fetch_rate", "float", float("inf"), "Fetches a second of the agent's cache.", reload=True),
     O("cache.entry_fetch_max_burst", "int", 2, "Fetches at once of the agent's cache.", reload=True),
     O("use_streaming_backend", "bool", False, "Streaming for health reads.", unused="reads are always live"),
@@ -197,19 +222,24 @@ DNS = [
     O("dns_config.allow_stale", "bool", True, "Let any server answer DNS.", reload=True),
     O("dns_config.max_stale", "duration", 87600 * HOUR, "Staleness allowed to DNS answers.", reload=True),
     O("dns_config.node_ttl", "duration", 0, "TTL of node answers.", reload=True),
-    O("dns_config.service_ttl", "durations", {}, "TTL of service answers by name, `prefix*` or `*`.", reload=True),
+    O("dns_config.service_ttl", "durations", {}, "TTL of service answers by name, `prefix*` or `*`.",
+      reload=True),
     O("dns_config.only_passing", "bool", False, "Leave out services in warning state too.", reload=True),
     O("dns_config.udp_answer_limit", "int", 3, "Records of an answer over UDP.", reload=True),
     O("dns_config.a_record_limit", "int", 0, "Address records of an answer; 0 is no limit.", reload=True),
     O("dns_config.enable_truncate", "bool", False, "Set TC when records were left out.", reload=True),
     O("dns_config.disable_compression", "bool", False, "Do not compress names.", reload=True),
-    O("dns_config.recursor_timeout", "duration", 2 * SECOND, "Time for the answer of a recursor.", reload=True),
-    O("dns_config.recursor_strategy", "string", "sequential", "sequential or random.", reload=True, since="1.21"),
+    O("dns_config.recursor_timeout", "duration", 2 * SECOND, "Time for the answer of a recursor.",
+      reload=True),
+    O("dns_config.recursor_strategy", "string", "sequential", "sequential or random.", reload=True,
+      since="1.21"),
     O("dns_config.soa.refresh", "uint", 3600, "SOA refresh, seconds.", reload=True),
     O("dns_config.soa.retry", "uint", 600, "SOA retry, seconds.", reload=True),
     O("dns_config.soa.expire", "uint", 86400, "SOA expire, seconds.", reload=True),
-    O("dns_config.soa.min_ttl", "uint", 0, "SOA minimum: how long negative answers are kept, seconds.", reload=True),
-    O("dns_config.enable_additional_node_meta_txt", "bool", True, "Add node metadata as TXT records.", reload=True),
+    O("dns_config.soa.min_ttl", "uint", 0, "SOA minimum: how long negative answers are kept, seconds.",
+      reload=True),
+    O("dns_config.enable_additional_node_meta_txt", "bool", True, "Add node metadata as TXT records.",
+      reload=True),
     O("dns_config.use_cache", "bool", False, "Answer from the agent's cache.", reload=True),
     O("dns_config.cache_max_age", "duration", 0, "Age allowed to cached answers.", reload=True),
     O("dns_config.prefer_namespace", "bool", False, "Names with namespaces.", unused=ENTERPRISE),
@@ -249,7 +279,8 @@ ACL = [
     O("acl.tokens.dns", "string", "", "Token of DNS.", reload=True, since="1.21", secret=True),
     O("acl.tokens.managed_service_provider", "any", None, "Managed tokens.", unused=ENTERPRISE, secret=True),
     O("acl.msp_disable_bootstrap", "bool", False, "Managed tokens.", unused=ENTERPRISE),
-    O("acl.tokens.master", "string", "", "Old spelling.", old="acl.tokens.initial_management", quiet=True, secret=True),
+    O("acl.tokens.master", "string", "", "Old spelling.", old="acl.tokens.initial_management", quiet=True,
+      secret=True),
     O("acl.tokens.agent_master", "string", "", "Old spelling.", old="acl.tokens.agent_recovery", quiet=True,
       secret=True),
     O("acl_token", "string", "", "Old spelling.", old="acl.tokens.default", secret=True),
@@ -276,13 +307,14 @@ _TLS = [
     ("verify_incoming", "bool", False, "Ask callers for a certificate."),
     ("verify_outgoing", "bool", False, "Call with TLS only."),
     ("verify_server_hostname", "bool", False, "Ask servers for a server's certificate."),
-]  # fmt: skip
+]
 
 
 def _tls(where: str, without: str = "") -> list[O]:
     inherits = where != "defaults"
     return [
-        O(f"tls.{where}.{name}", kind, None if inherits else default, f"{help} ({where})", reload=True, since="1.21")
+        O(f"tls.{where}.{name}", kind, None if inherits else default, f"{help} ({where})", reload=True,
+      since="1.21")
         for name, kind, default, help in _TLS
         if name not in without.split()
     ]
@@ -298,18 +330,24 @@ TLS = [
     O("ca_path", "string", "", "Flat spelling.", old="tls.defaults.ca_path", quiet=True, reload=True),
     O("cert_file", "string", "", "Flat spelling.", old="tls.defaults.cert_file", quiet=True, reload=True),
     O("key_file", "string", "", "Flat spelling.", old="tls.defaults.key_file", quiet=True, reload=True),
-    O("tls_min_version", "string", "", "Flat spelling.", old="tls.defaults.tls_min_version", quiet=True, reload=True),
+    O("tls_min_version", "string", "", "Flat spelling.", old="tls.defaults.tls_min_version", quiet=True,
+      reload=True),
     O("tls_cipher_suites", "string", "", "Flat spelling.", old="tls.defaults.tls_cipher_suites", quiet=True,
       reload=True),
-    O("verify_incoming", "bool", False, "Flat spelling.", old="tls.defaults.verify_incoming", quiet=True, reload=True),
-    O("verify_incoming_rpc", "bool", False, "Flat spelling.", old="tls.internal_rpc.verify_incoming", quiet=True,
+    O("verify_incoming", "bool", False, "Flat spelling.", old="tls.defaults.verify_incoming", quiet=True,
+      reload=True),
+    O("verify_incoming_rpc", "bool", False, "Flat spelling.", old="tls.internal_rpc.verify_incoming",
+      quiet=True,
       reload=True),
     O("verify_incoming_https", "bool", False, "Flat spelling.", old="tls.https.verify_incoming", quiet=True,
       reload=True),
-    O("verify_outgoing", "bool", False, "Flat spelling.", old="tls.defaults.verify_outgoing", quiet=True, reload=True),
-    O("verify_server_hostname", "bool", False, "Flat spelling.", old="tls.internal_rpc.verify_server_hostname",
+    O("verify_outgoing", "bool", False, "Flat spelling.", old="tls.defaults.verify_outgoing", quiet=True,
+      reload=True),
+    O("verify_server_hostname", "bool", False, "Flat spelling.",
+      old="tls.internal_rpc.verify_server_hostname",
       quiet=True, reload=True),
-    O("tls_prefer_server_cipher_suites", "bool", False, "Removed.", unused="the server's order is always taken"),
+    O("tls_prefer_server_cipher_suites", "bool", False, "Removed.",
+      unused="the server's order is always taken"),
     O("server_name", "string", None, "Name in this agent's certificates (default: the node name)."),
     O("auto_encrypt.tls", "bool", False, "Get the client's certificate from the servers."),
     O("auto_encrypt.allow_tls", "bool", False, "Give certificates to clients."),
@@ -325,13 +363,16 @@ TLS = [
     O("connect.enabled", "bool", False, "Certificate authority of the mesh.", dev=True),
     O("connect.ca_provider", "string", "consul", "Kind of certificate authority."),
     O("connect.ca_config", "opaque", {}, "Options of the certificate authority.", secret=True),
-    O("connect.mesh_gateway_wan_federation_enabled", "bool", False, "Federation through gateways.", unused=MESH),
+    O("connect.mesh_gateway_wan_federation_enabled", "bool", False, "Federation through gateways.",
+      unused=MESH),
     O("connect.enable_serverless_plugin", "bool", False, "Serverless.", since="1.21", unused=MESH),
-    O("connect.default_deregister_critical_service_after", "duration", 0, "Default.", since="1.21", unused=MESH),
+    O("connect.default_deregister_critical_service_after", "duration", 0, "Default.", since="1.21",
+      unused=MESH),
 ]
 
 LOGGING = [
-    O("log_level", "string", "INFO", "TRACE, DEBUG, INFO, WARN or ERR.", "log-level", dev="DEBUG", reload=True),
+    O("log_level", "string", "INFO", "TRACE, DEBUG, INFO, WARN or ERR.", "log-level", dev="DEBUG",
+      reload=True),
     O("log_json", "bool", False, "Write the log as JSON.", "log-json"),
     O("log_file", "string", "", "File of the log; a directory when it ends with a slash.", "log-file"),
     O("log_rotate_bytes", "int", 0, "Size after which a new log file is begun.", "log-rotate-bytes"),
@@ -343,8 +384,8 @@ LOGGING = [
 ]
 
 _CIRCONUS = (
-    "api_app api_token api_url broker_id broker_select_tag check_display_name check_force_metric_activation check_id "
-    "check_instance_id check_search_tag check_tags submission_interval submission_url"
+    "api_app api_token api_url broker_id broker_select_tag check_display_name check_force_metric_activation "
+    "check_id check_instance_id check_search_tag check_tags submission_interval submission_url"
 )
 
 TELEMETRY = [
@@ -352,17 +393,23 @@ TELEMETRY = [
     O("telemetry.statsite_address", "string", "", "Address of statsite."),
     O("telemetry.dogstatsd_addr", "string", "", "Address of DogStatsD."),
     O("telemetry.dogstatsd_tags", "strings", [], "Tags for DogStatsD."),
-    O("telemetry.prometheus_retention_time", "duration", 0, "How long metrics are kept for Prometheus; 0 is off."),
+    O("telemetry.prometheus_retention_time", "duration", 0,
+      "How long metrics are kept for Prometheus; 0 is off."),
     O("telemetry.metrics_prefix", "string", "consul", "First part of the names of metrics."),
     O("telemetry.disable_hostname", "bool", False, "Leave the host name out of the names of gauges."),
-    O("telemetry.prefix_filter", "strings", [], "Names to let pass, `+prefix`, or to drop, `-prefix`.", reload=True),
+    O("telemetry.prefix_filter", "strings", [], "Names to let pass, `+prefix`, or to drop, `-prefix`.",
+      reload=True),
     O("telemetry.filter_default", "bool", True, "Let names pass that no filter matches.", reload=True),
     O("telemetry.enable_host_metrics", "bool", False, "Metrics of the host.", since="1.21"),
-    O("telemetry.disable_per_tenancy_usage_metrics", "bool", False, "Fewer metrics.", since="1.21", unused=ENTERPRISE),
-    O("telemetry.retry_failed_connection", "bool", True, "Go on when a sink cannot be reached.", since="1.21"),
-    O("telemetry.disable_compat_1.9", "bool", False, "Leave out old names of metrics.", unused="no old names are kept"),
+    O("telemetry.disable_per_tenancy_usage_metrics", "bool", False, "Fewer metrics.", since="1.21",
+      unused=ENTERPRISE),
+    O("telemetry.retry_failed_connection", "bool", True, "Go on when a sink cannot be reached.",
+      since="1.21"),
+    O("telemetry.disable_compat_1.9", "bool", False, "Leave out old names of metrics.",
+      unused="no old names are kept"),
     *(
-        O(f"telemetry.circonus_{name}", "string", "", "Circonus.", unused="Circonus is not supported", secret=True)
+        O(f"telemetry.circonus_{name}", "string", "", "Circonus.", unused="Circonus is not supported",
+      secret=True)
         for name in _CIRCONUS.split()
     ),
 ]
@@ -375,7 +422,8 @@ VARIOUS = [
     O("disable_anonymous_signature", "bool", False, "Do not sign that question.", dev=True),
     O("peering.enabled", "bool", True, "Cluster peering.", since="1.21", unused=PEERING),
     O("xds.update_max_per_second", "float", 250.0, "Mesh updates.", since="1.21", unused=MESH),
-    O("primary_gateways", "strings", [], "Gateways of the primary datacenter.", "primary-gateway", unused=MESH),
+    O("primary_gateways", "strings", [], "Gateways of the primary datacenter.", "primary-gateway",
+      unused=MESH),
     O("primary_gateways_interval", "duration", 30 * SECOND, "Time between tries.", unused=MESH),
     O("segment", "string", "", "Network segment.", "segment", unused=ENTERPRISE),
     O("segments", "any", None, "Network segments.", unused=ENTERPRISE),
@@ -385,11 +433,14 @@ VARIOUS = [
     O("cloud", "any", None, "Vendor cloud.", since="1.21", unused=CLOUD, secret=True),
     O("experiments", "strings", [], "Experiments.", since="1.21", unused="there are none"),
     O("reporting", "any", None, "Reports to the vendor.", since="1.21", unused=CLOUD),
-]  # fmt: skip
+]
 
 OPTIONS: list[O] = [
-    *IDENTITY, *ADDRESSES, *JOINING, *GOSSIP, *RAFT, *HTTP, *DNS, *CHECKS, *ACL, *TLS, *LOGGING, *TELEMETRY, *VARIOUS,
-]  # fmt: skip
+    *IDENTITY, *ADDRESSES, *JOINING, *GOSSIP, *RAFT, *HTTP, *DNS, *CHECKS, *ACL, *TLS, *LOGGING, *TELEMETRY,
+    *VARIOUS,
+]
+
+# fmt: on
 
 BY_KEY: dict[str, O] = {option.key: option for option in OPTIONS}
 

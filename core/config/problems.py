@@ -19,7 +19,16 @@ SCRIPTS_DISABLED = (
 )
 _POLICIES = ("allow", "deny")
 _DOWN_POLICIES = ("allow", "deny", "extend-cache", "async-cache")
-_WATCH_COMMON = ("type", "datacenter", "token", "stale", "args", "handler", "handler_type", "http_handler_config")
+_WATCH_COMMON = (
+    "type",
+    "datacenter",
+    "token",
+    "stale",
+    "args",
+    "handler",
+    "handler_type",
+    "http_handler_config",
+)
 _WATCH_OWN = {
     "key": ("key",),
     "keyprefix": ("prefix",),
@@ -150,7 +159,8 @@ def _handler_error(watch: dict[str, Any]) -> str:
         return "Handler type 'http' requires 'http_handler_config' to be set"
     if "handler" in watch and not isinstance(watch["handler"], str):
         return "Watch handler must be a string"
-    if args is not None and not (isinstance(args, list) and args and all(isinstance(arg, str) for arg in args)):
+    listed = isinstance(args, list) and args and all(isinstance(arg, str) for arg in args)
+    if args is not None and not listed:
         return "Watch args must be a list of strings"
     handlers = http + ("handler" in watch) + (args is not None)
     if handlers > 1:

@@ -95,7 +95,10 @@ def _limits_error(config: Config) -> str:
         if config[key] < 0:
             return f"{key} cannot be {config[key]}. Must be greater than or equal to zero"
     if config["check_output_max_size"] < 1:
-        return "check_output_max_size must be positive, to discard check output use the discard_check_output flag"
+        return (
+            "check_output_max_size must be positive, "
+            "to discard check output use the discard_check_output flag"
+        )
     return ""
 
 
@@ -123,8 +126,8 @@ def _bad_byte(text: str) -> int:
 def _ui_error(config: Config) -> str:
     if config["ui_config.enabled"] and config["ui_config.dir"]:
         return (
-            "Both the ui_config.enabled and ui_config.dir (or -ui and -ui-dir) were specified, please provide "
-            "only one.\nIf trying to use your own web UI resources, use ui_config.dir or -ui-dir.\n"
+            "Both the ui_config.enabled and ui_config.dir (or -ui and -ui-dir) were specified, please "
+            "provide only one.\nIf trying to use your own web UI resources, use ui_config.dir or -ui-dir.\n"
             "The web UI is included in the binary so use ui_config.enabled or -ui to enable it"
         )
     path = config["ui_config.content_path"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -76,7 +77,7 @@ def test_value(text: str, value: Any) -> None:
     ],
 )
 def test_error(text: str, error: str) -> None:
-    with pytest.raises(HclError, match=".") as caught:
+    with pytest.raises(HclError) as caught:
         parse(text)
     assert error in str(caught.value)
 
@@ -93,17 +94,15 @@ def test_long_texts_take_linear_time() -> None:
     parse("\n".join(f'k{n} = "v" # comment' for n in range(20_000)))
     parse('x = "' + "\\n" * 100_000 + '"')
     for text in ('x = "' * 20_000, "x = <<E\n" * 5_000, "# \n" * 100_000, "<<E\n" + "  \n" * 100_000):
-        try:
+        with contextlib.suppress(HclError):
             parse(text)
-        except HclError:
-            pass
     assert time.perf_counter() - started < 5
 
 
 PIECES = st.sampled_from(
-    [*'{}[]=,"\\$-+.#/*\n\r\0 ', "a", "b.c", "é", "true", "null", "0x1f", "010", "1e3", "-1", '"x"', "${", "<<E\n", "E\n",
-     "<<-E\n", "//", "/*", "*/", "\ufeff", "\ud800", "\\u00e9"]
-)  # fmt: skip
+    [*'{}[]=,"\\$-+.#/*\n\r\0 ', "a", "b.c", "é", "true", "null", "0x1f", "010", "1e3", "-1", '"x"', "${"]
+    + ["<<E\n", "E\n", "<<-E\n", "//", "/*", "*/", "\ufeff", "\ud800", "\\u00e9"]
+)
 
 
 @given(st.one_of(st.text(), st.lists(PIECES, max_size=40).map("".join)))
