@@ -38,6 +38,11 @@ def from_wire(cls: type[T], wire: Any) -> T:
     return cast(T, decoder(wire))
 
 
+def from_wire_list(cls: type[T], wire: Any) -> list[T]:
+    """The structs in a decoded list, nil being the empty one. DecodeError."""
+    return [from_wire(cls, one) for one in _expect(list, wire or [])]
+
+
 def pack(value: msgspec.Struct) -> bytes:
     """The msgpack bytes of `value`."""
     return msgpack.encode(to_wire(value))

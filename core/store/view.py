@@ -98,7 +98,7 @@ class View:
         )
         self.queries: Table[str, structs.PreparedQuery] = self.add_table(
             "prepared-queries",
-            name=lambda key, row: row.name or None,
+            name=lambda key, row: row.name if row.name or row.template.type else None,
             session=lambda key, row: row.session or None,
         )
 

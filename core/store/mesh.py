@@ -1,0 +1,236 @@
+"""Config entries, intentions and the CA, kept as the maps that they travel as.
+
+ctl builds no service mesh; it keeps what a mesh stores, so that logs and snapshots of clusters that use
+one replay without loss (protocols/fsm.md sections 1 and 5). Maps hold str for raw strings, with
+surrogate escapes for bytes that are not UTF-8."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.codec import msgpack, wire
+from core.codec.msgpack import DecodeError
+from core.errors import Invalid
+from core.store import operator
+from core.store.operator import OperatorState
+from core.store.structs import SystemMetadataEntry
+from core.store.table import Table
+from core.store.watch import Watch
+
+CA_SERIAL = "connect-ca-builtin-serial"
+WRAPPED_ENTRY = "proxy-defaults"  # the one kind with a marshaller of its own
+ZERO_TIME = wire.plain(msgpack.ZERO_TIME)
+Row = dict[str, Any]
+
+
+class MeshState(OperatorState):
+    """The mesh's tables."""
+
+    def _make_tables(self) -> None:
+        super()._make_tables()
+        self.config_entries: Table[tuple[str, str], Row] = self.add_table("config-entries")
+        self.legacy_intentions: Table[str, Row] = self.add_table("connect-intentions")
+        self.ca_roots: Table[str, Row] = self.add_table("connect-ca-roots")
+        self.ca_provider_states: Table[str, Row] = self.add_table("connect-ca-builtin")
+        self.ca_config: Table[str, Row] = self.add_table("connect-ca-config")
+
+    def config_entry(self, kind: str, name: str, watch: Watch | None = None) -> tuple[int, Row | None]:
+        self.watch_cell(watch, "config-entries")
+        return self.index("config-entries"), self.config_entries.rows.get((kind, name.lower()))
+
+    def config_entry_list(self, kind: str = "", watch: Watch | None = None) -> tuple[int, list[Row]]:
+        """All config entries, or those of a kind, by kind and name."""
+        self.watch_cell(watch, "config-entries")
+        rows = self.config_entries.rows
+        found = [rows[key] for key in self.config_entries if not kind or key[0] == kind]
+        return self.index("config-entries"), found
+
+
+def read_entry_request(value: Any) -> tuple[str, Row]:
+    """Kind and request of a wrapped ConfigEntryRequest. DecodeError."""
+    reader = msgpack.Reader(wire.raw(value))
+    kind, request = wire.text(reader.value()), reader.value()
+    if type(request) is not dict:
+        raise DecodeError("not a ConfigEntryRequest")
+    entry = request.get(b"Entry")
+    if type(entry) is bytes:
+        request[b"Entry"] = msgpack.decode(entry)
+    if type(request.get(b"Entry")) is not dict:
+        raise DecodeError("ConfigEntryRequest without entry")
+    plain: Row = wire.plain(request)
+    return kind, plain
+
+
+def write_entry_request(kind: str, entry: Row, op: str = "", datacenter: str = "", token: str = "") -> bytes:
+    """The wrapped form of a ConfigEntryRequest, to be put into a raw string."""
+    body = msgpack.encode(entry) if kind == WRAPPED_ENTRY else entry
+    request = {"Datacenter": datacenter, "Entry": body, "Op": op, "Token": token}
+    return msgpack.encode(kind) + msgpack.encode(request)
+
+
+def apply_config_entry(state: MeshState, index: int, kind: str, request: Row) -> bool | None:
+    """Do the op of a ConfigEntryRequest."""
+    entry, op = request["Entry"], request.get("Op")
+    key = (kind, str(entry.get("Name", "")).lower())
+    existing = state.config_entries.get(key)
+    if op == "delete":
+        if state.config_entries.remove(key) is not None:
+            state.bump("config-entries", index)
+        return None
+    if op == "upsert-cas" and entry.get("ModifyIndex") != (existing["ModifyIndex"] if existing else 0):
+        return False
+    if op in ("upsert", "upsert-cas"):
+        state.config_entries.put(key, _stamped(entry, existing, index))
+        state.bump("config-entries", index)
+        return True
+    raise Invalid(f"invalid config entry operation type: {op}")
+
+
+def apply_intention(state: MeshState, index: int, request: Row) -> None:
+    """Do the op of an IntentionRequest: a mutation of a service-intentions entry, or the old table's."""
+    op, mutation, intention = request.get("Op"), request.get("Mutation"), request.get("Intention")
+    if mutation is not None:
+        _mutate(state, index, str(op), mutation)
+    elif op == "delete-all":
+        for key in list(state.legacy_intentions):
+            state.legacy_intentions.remove(key)
+        state.bump("connect-intentions", index)
+        state.bump("config-entries", index)
+        operator.set_metadata(state, index, SystemMetadataEntry(operator.MARKER, "config-entry"))
+    elif op in ("create", "update") and intention:
+        key = str(intention.get("ID", ""))
+        state.legacy_intentions.put(key, _stamped(intention, state.legacy_intentions.get(key), index))
+        state.bump("connect-intentions", index)
+    elif op == "delete" and intention:
+        if state.legacy_intentions.remove(str(intention.get("ID", ""))) is not None:
+            state.bump("connect-intentions", index)
+    else:
+        raise Invalid(f"Invalid Intention operation '{op}'")
+
+
+def _mutate(state: MeshState, index: int, op: str, mutation: Row) -> None:
+    value, legacy_id = mutation.get("Value"), mutation.get("ID") or ""
+    destination = (mutation.get("Destination") or {}).get("Name", "")
+    source = (mutation.get("Source") or {}).get("Name", "")
+    if legacy_id:
+        for entry in state.config_entries.values():
+            if any(one.get("LegacyID") == legacy_id for one in entry.get("Sources") or ()):
+                destination = entry["Name"]
+    key = ("service-intentions", str(destination).lower())
+    entry = state.config_entries.get(key) or _new_intentions(destination)
+    old = entry.get("Sources") or []
+    if legacy_id:
+        at = [n for n, one in enumerate(old) if one.get("LegacyID") == legacy_id]
+    else:
+        at = [n for n, one in enumerate(old) if one.get("Name") == source and op != "create"]
+    sources = list(old)
+    if op == "delete":
+        if not at:
+            return
+        del sources[at[0]]
+    elif op in ("create", "update", "upsert") and value:
+        if at:
+            sources[at[0]] = value
+        elif op == "update":
+            raise Invalid(f"Cannot modify non-existent intention: '{legacy_id}'")
+        else:
+            sources.append(value)
+    else:
+        raise Invalid(f"Invalid Intention operation '{op}'")
+    if sources:
+        normal = sorted((_normal_source(one, destination) for one in sources), key=_by_precedence)
+        entry = {**entry, "Sources": normal}
+        state.config_entries.put(key, _stamped(entry, state.config_entries.get(key), index))
+    else:
+        state.config_entries.remove(key)
+    state.bump("config-entries", index)
+
+
+def _new_intentions(name: str) -> Row:
+    return {
+        "CreateIndex": 0,
+        "Kind": "service-intentions",
+        "Meta": None,
+        "ModifyIndex": 0,
+        "Name": name,
+        "Sources": None,
+    }
+
+
+def _normal_source(source: Row, destination: str) -> Row:
+    """A source as it is stored: with type and precedence, without the old fields unless it has an old id."""
+    name = source.get("Name", "")
+    if destination == "*":
+        precedence = 5 if name == "*" else 6
+    else:
+        precedence = 8 if name == "*" else 9
+    normal = {**source, "Precedence": precedence, "Type": source.get("Type") or "consul"}
+    if not source.get("LegacyID"):
+        normal |= {"LegacyMeta": None}
+    for when in ("LegacyCreateTime", "LegacyUpdateTime"):
+        if normal.get(when) == ZERO_TIME:
+            normal[when] = None
+    return normal
+
+
+def _by_precedence(source: Row) -> tuple[int, str]:
+    return -source["Precedence"], source.get("Name", "")
+
+
+def apply_ca(state: MeshState, index: int, request: Row) -> object:
+    """Do the op of a CARequest."""
+    op, config = request.get("Op"), request.get("Config")
+    if op == "set-config" and config is not None:
+        return _set_ca_config(state, index, config)
+    if op == "set-roots":
+        return _set_ca_roots(state, index, request)
+    if op == "set-roots-config" and config is not None:
+        return _set_ca_roots(state, index, request) and _set_ca_config(state, index, config) is not False
+    provider = request.get("ProviderState")
+    if op == "set-provider-state" and provider is not None:
+        key = str(provider.get("ID", ""))
+        state.ca_provider_states.put(key, _stamped(provider, state.ca_provider_states.get(key), index))
+        state.bump("connect-ca-builtin", index)
+        return True
+    if op == "delete-provider-state" and provider is not None:
+        if state.ca_provider_states.remove(str(provider.get("ID", ""))) is not None:
+            state.bump("connect-ca-builtin", index)
+        return True
+    if op == "increment-provider-serial":
+        serial = state.indexes.get(CA_SERIAL, state.index("connect-ca-builtin")) + 1
+        state.bump(CA_SERIAL, serial)
+        return serial
+    raise Invalid(f"Invalid CA operation '{op}'")
+
+
+def _set_ca_config(state: MeshState, index: int, config: Row) -> bool | None:
+    """Replace the CA configuration; one with a ModifyIndex only if that fits."""
+    existing = state.ca_config.get("")
+    expected = config.get("ModifyIndex") or 0
+    if expected and (existing is None or existing["ModifyIndex"] != expected):
+        return False
+    if existing is not None and not config.get("ClusterID"):
+        config = {**config, "ClusterID": existing.get("ClusterID", "")}
+    state.ca_config.put("", _stamped(config, existing, index))
+    return True if expected else None
+
+
+def _set_ca_roots(state: MeshState, index: int, request: Row) -> bool:
+    """Replace all roots if the table has not moved since `Index`; exactly one must be active."""
+    roots = request.get("Roots") or []
+    if sum(bool(root.get("Active")) for root in roots) != 1:
+        raise Invalid("there must be exactly one active CA root")
+    if state.index("connect-ca-roots") != (request.get("Index") or 0):
+        return False
+    old = dict(state.ca_roots.rows)
+    for key in list(state.ca_roots):
+        state.ca_roots.remove(key)
+    for root in roots:
+        state.ca_roots.put(str(root.get("ID", "")), _stamped(root, old.get(str(root.get("ID", ""))), index))
+    state.bump("connect-ca-roots", index)
+    return True
+
+
+def _stamped(row: Row, existing: Row | None, index: int) -> Row:
+    created = index if existing is None else existing.get("CreateIndex", index)
+    return {**row, "CreateIndex": created, "ModifyIndex": index}
