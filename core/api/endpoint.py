@@ -12,12 +12,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 from msgspec import Struct
 
+from core.metrics import Metrics
 from core.node.definitions import CheckDefinition, ServiceDefinition
+from core.node.local import LocalState
 from core.store.watch import Watch
 
 JSON = "application/json"
@@ -163,6 +166,14 @@ class Command(Struct):
 Outcome = Reply | Question | Command | Awaitable[Reply]
 
 
+class LogLines(Protocol):
+    """The log from now on, in chunks of whole lines."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    def close(self) -> None: ...
+
+
 class AgentDoor(Protocol):
     """What endpoints may ask of the agent they run in. agent/main.py's Agent fulfils it."""
 
@@ -186,6 +197,9 @@ class AgentDoor(Protocol):
     def peer_addresses(self) -> list[str]: ...
 
     # local services and checks (agent/local.py)
+    @property
+    def local(self) -> LocalState: ...
+
     async def add_service(self, service: ServiceDefinition, replace_checks: bool, token: str) -> None: ...
 
     async def remove_service(self, service_id: str) -> None: ...
@@ -193,6 +207,33 @@ class AgentDoor(Protocol):
     async def add_check(self, check: CheckDefinition, token: str) -> None: ...
 
     async def remove_check(self, check_id: str) -> None: ...
+
+    def update_ttl_check(self, check_id: str, status: str, output: str) -> None: ...
+
+    async def maintain_service(self, service_id: str, enable: bool, reason: str, token: str) -> None: ...
+
+    async def maintain_node(self, enable: bool, reason: str, token: str) -> None: ...
+
+    # the agent itself
+    @property
+    def metrics(self) -> Metrics: ...
+
+    @property
+    def prometheus_enabled(self) -> bool: ...
+
+    @property
+    def max_query_time(self) -> int: ...
+
+    @property
+    def random(self) -> Random: ...
+
+    def wall(self) -> float: ...
+
+    async def wait(self, watch: Watch, seconds: float) -> bool: ...
+
+    async def host_facts(self) -> dict[str, Any]: ...
+
+    def follow_log(self, level: str, as_json: bool) -> LogLines: ...
 
     # life
     async def join(self, address: str, wan: bool) -> None: ...

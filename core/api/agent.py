@@ -1,0 +1,127 @@
+"""The agent about itself: `/v1/agent/*` but for services, checks and their health, which are beside."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from core.api import agent_checks, agent_health, agent_services
+from core.api.agent_common import done, flag, refuse
+from core.api.endpoint import TEXT, AgentDoor, LogLines, Outcome, Reply, Request, Route
+from core.codec import gojson
+from core.errors import ConfigError, Unauthorized
+from core.version import CONSUL_VERSION, VERSION
+
+
+def describe(agent: AgentDoor, request: Request) -> Outcome:
+    """`GET /v1/agent/self`."""
+    return Reply(body=gojson.encode(agent.self_description()))
+
+
+def version(agent: AgentDoor, request: Request) -> Outcome:
+    """`GET /v1/agent/version`."""
+    facts = {
+        "SHA": "",
+        "BuildDate": "1970-01-01T00:00:01Z",
+        "HumanVersion": CONSUL_VERSION,
+        "FIPS": "",
+        "Ctl": VERSION,
+    }
+    return Reply(body=gojson.encode(facts))
+
+
+async def host(agent: AgentDoor, request: Request) -> Reply:
+    """`GET /v1/agent/host`."""
+    return Reply(body=gojson.encode(await agent.host_facts()))
+
+
+def members(agent: AgentDoor, request: Request) -> Outcome:
+    """`GET /v1/agent/members`: any value of `wan` asks for the servers of all datacenters."""
+    wan = request.query.get("wan") != ""
+    segment = request.query.get("segment")
+    if segment not in ("", "_all"):
+        if wan:
+            return refuse(400, "Cannot provide a segment with wan=true")
+        return refuse(500, "Network segments are not supported in this version of Consul")
+    return Reply(body=gojson.encode(agent.members(wan)))
+
+
+async def join(agent: AgentDoor, request: Request) -> Reply:
+    """`PUT /v1/agent/join/ADDRESS`."""
+    await agent.join(request.rest, request.query.get("wan") != "")
+    return done()
+
+
+async def leave(agent: AgentDoor, request: Request) -> Reply:
+    """`PUT /v1/agent/leave`: answers when the cluster knows; then the agent ends."""
+    await agent.leave()
+    return done()
+
+
+async def force_leave(agent: AgentDoor, request: Request) -> Reply:
+    """`PUT /v1/agent/force-leave/NODE`."""
+    await agent.force_leave(request.rest, request.query.has("prune"))
+    return done()
+
+
+async def reload(agent: AgentDoor, request: Request) -> Reply:
+    """`PUT /v1/agent/reload`: all of the configuration, or nothing."""
+    await agent.reload()
+    return done()
+
+
+async def maintenance(agent: AgentDoor, request: Request) -> Reply:
+    """`PUT /v1/agent/maintenance`."""
+    await agent.maintain_node(flag(request, "enable"), request.query.get("reason"), request.token)
+    return done()
+
+
+def metrics(agent: AgentDoor, request: Request) -> Outcome:
+    """`GET /v1/agent/metrics`: JSON, or with `format=prometheus` text."""
+    if request.query.get("format") != "prometheus":
+        return Reply(body=gojson.encode(agent.metrics.snapshot(agent.wall())))
+    if not agent.prometheus_enabled:
+        return refuse(415, "Prometheus is not enabled since its retention time is not positive")
+    text = agent.metrics.prometheus(agent.wall())
+    return Reply(body=text.encode(), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def monitor(agent: AgentDoor, request: Request) -> Outcome:
+    """`GET /v1/agent/monitor`: the log, until the client hangs up."""
+    level = request.query.get("loglevel") or "INFO"
+    try:
+        lines = agent.follow_log(level, request.query.has("logjson"))
+    except ConfigError:
+        return refuse(400, f"Unknown log level: {level}")
+    return Reply(content_type=TEXT, stream=_follow(lines))
+
+
+async def _follow(lines: LogLines) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in lines:
+            yield chunk
+    finally:
+        lines.close()
+
+
+def token(agent: AgentDoor, request: Request) -> Outcome:
+    """`PUT /v1/agent/token/KIND`: tokens mean nothing while ACLs are off."""
+    raise Unauthorized("ACL support disabled")
+
+
+ROUTES: tuple[Route, ...] = (
+    Route("/v1/agent/self", ("GET",), describe),
+    Route("/v1/agent/version", ("GET",), version),
+    Route("/v1/agent/host", ("GET",), host),
+    Route("/v1/agent/members", ("GET",), members),
+    Route("/v1/agent/join/", ("PUT",), join),
+    Route("/v1/agent/leave", ("PUT",), leave),
+    Route("/v1/agent/force-leave/", ("PUT",), force_leave),
+    Route("/v1/agent/reload", ("PUT",), reload),
+    Route("/v1/agent/maintenance", ("PUT",), maintenance),
+    Route("/v1/agent/metrics", ("GET",), metrics),
+    Route("/v1/agent/monitor", ("GET",), monitor),
+    Route("/v1/agent/token/", ("PUT",), token),
+    *agent_services.ROUTES,
+    *agent_checks.ROUTES,
+    *agent_health.ROUTES,
+)

@@ -1,0 +1,57 @@
+"""What the agent's endpoints share: short replies, and the forms of local services and checks."""
+
+from __future__ import annotations
+
+from core.api import render
+from core.api.endpoint import TEXT, Reply, Request
+from core.codec.duration import quote
+from core.errors import BadRequest
+from core.store.structs import NodeService
+
+_TRUE = ("1", "t", "T", "TRUE", "true", "True")
+_FALSE = ("0", "f", "F", "FALSE", "false", "False")
+
+
+def done() -> Reply:
+    """A write that succeeded: 200 and nothing else."""
+    return Reply()
+
+
+def refuse(status: int, text: str) -> Reply:
+    """An error that is no question's: without the headers of one."""
+    return Reply(status, text.encode("utf-8", "replace"), TEXT)
+
+
+def flag(request: Request, name: str) -> bool:
+    """A boolean parameter that must be there. BadRequest has Consul's text."""
+    if not request.query.has(name):
+        raise BadRequest(f"Missing value for {name}")
+    value = request.query.get(name)
+    if value in _TRUE:
+        return True
+    if value in _FALSE:
+        return False
+    raise BadRequest(f"Invalid value for {name}: {quote(value)}")
+
+
+def agent_service(service: NodeService, datacenter: str, content_hash: str = "") -> render.Json:
+    """api.AgentService."""
+    out: render.Json = {"Kind": service.kind} if service.kind else {}
+    out["ID"] = service.id
+    out["Service"] = service.service
+    out["Tags"] = service.tags or []
+    out["Meta"] = dict(sorted((service.meta or {}).items()))
+    out["Port"] = service.port
+    out["Address"] = service.address
+    if service.tagged_addresses:
+        out["TaggedAddresses"] = render.addresses(service.tagged_addresses)
+    out["Weights"] = render.weights(service.weights)
+    out["EnableTagOverride"] = service.enable_tag_override
+    if content_hash:
+        out["ContentHash"] = content_hash
+    if service.proxy:
+        out["Proxy"] = service.proxy
+    if service.connect:
+        out["Connect"] = service.connect
+    out["Datacenter"] = datacenter
+    return out

@@ -1,0 +1,116 @@
+"""Services of this agent: `/v1/agent/services`, `/v1/agent/service/*`."""
+
+from __future__ import annotations
+
+import hashlib
+from ipaddress import ip_address
+
+from core.api import decode, filter
+from core.api.agent_common import agent_service, done, flag, refuse
+from core.api.blocking import query_options, wait_seconds
+from core.api.endpoint import AgentDoor, Outcome, Reply, Request, Route
+from core.codec import gojson
+from core.codec.duration import quote
+from core.errors import BadRequest, Invalid
+from core.node import registration
+from core.store.structs import NodeService
+from core.store.watch import Watch
+
+
+def services(agent: AgentDoor, request: Request) -> Outcome:
+    """`GET /v1/agent/services`: by id."""
+    found = agent.local.services
+    expression = request.query.get("filter")
+    if expression:
+        keep = filter.compile(expression, "node_service")
+        found = {service_id: service for service_id, service in found.items() if keep(service)}
+    body = {service_id: agent_service(service, agent.datacenter) for service_id, service in found.items()}
+    return Reply(body=gojson.encode(body))
+
+
+def content_hash(service: NodeService) -> str:
+    """Sixteen hex digits that change when the service does."""
+    body = gojson.encode(agent_service(service, ""))
+    return hashlib.blake2b(body, digest_size=8).hexdigest()
+
+
+async def service(agent: AgentDoor, request: Request) -> Reply:
+    """`GET /v1/agent/service/ID`: with `hash`, waits while the service is as that hash says."""
+    options = query_options(request)
+    known = request.query.get("hash")
+    seconds = wait_seconds(options, agent.random, agent.max_query_time, agent.max_query_time)
+    until = agent.wall() + seconds
+    while True:
+        watch = Watch()
+        found = agent.local.service(request.rest, watch if known else None)
+        if found is None:
+            watch.close()
+            return refuse(404, f"unknown service ID: {request.rest}")
+        shown = content_hash(found)
+        left = until - agent.wall()
+        if shown != known or left <= 0:
+            watch.close()
+            body = gojson.encode(agent_service(found, agent.datacenter, shown))
+            return Reply(body=body, headers={"X-Consul-ContentHash": shown})
+        await agent.wait(watch, left)
+
+
+def _is_any(address: str) -> bool:
+    """Whether an address means every address (`0.0.0.0`, `::`)."""
+    try:
+        return ip_address(address).is_unspecified
+    except ValueError:
+        return False
+
+
+async def register(agent: AgentDoor, request: Request) -> Reply:
+    """`PUT /v1/agent/service/register`."""
+    definition = decode.service_definition(request.body)
+    if not definition.name:
+        raise BadRequest("Missing service name")
+    if _is_any(definition.address):
+        raise BadRequest("Invalid service address")
+    problem = registration.weights_problem(definition.weights)
+    if problem:
+        raise BadRequest(f"Invalid Weights: {problem}")
+    problem = registration.metadata_problem(definition.meta)
+    if problem:
+        raise BadRequest(f"Invalid Service Meta: {problem}")
+    for check in definition.checks:
+        problem = registration.check_problem(check)
+        if problem:
+            raise BadRequest(f"Invalid check: {problem}")
+    if any(check.status not in registration.STATUSES for check in definition.checks):
+        raise BadRequest("Status for checks must 'passing', 'warning', 'critical'")
+    replaces = request.query.has("replace-existing-checks")
+    replaces = replaces and request.query.get("replace-existing-checks") in ("", "true")
+    await agent.add_service(definition, replaces, definition.token or request.token)
+    return done()
+
+
+async def deregister(agent: AgentDoor, request: Request) -> Reply:
+    """`PUT /v1/agent/service/deregister/ID`: no error if there is none."""
+    if not request.rest:
+        raise Invalid("ServiceID missing")
+    await agent.remove_service(request.rest)
+    return done()
+
+
+async def maintenance(agent: AgentDoor, request: Request) -> Reply:
+    """`PUT /v1/agent/service/maintenance/ID`."""
+    if not request.rest:
+        raise BadRequest("Missing service ID")
+    enable = flag(request, "enable")
+    if agent.local.service(request.rest) is None:
+        return refuse(404, f"No service registered with ID {quote(request.rest)}")
+    await agent.maintain_service(request.rest, enable, request.query.get("reason"), request.token)
+    return done()
+
+
+ROUTES = (
+    Route("/v1/agent/services", ("GET",), services),
+    Route("/v1/agent/service/", ("GET",), service),
+    Route("/v1/agent/service/register", ("PUT",), register),
+    Route("/v1/agent/service/deregister/", ("PUT",), deregister),
+    Route("/v1/agent/service/maintenance/", ("PUT",), maintenance),
+)
