@@ -23,7 +23,6 @@ from agent.logsinks import FileSink, Sink, StreamSink, SyslogSink
 from core.errors import ConfigError
 
 TRACE, DEBUG, INFO, WARN, ERROR = range(1, 6)
-_NEVER = 99
 _NAMES = {"TRACE": TRACE, "DEBUG": DEBUG, "INFO": INFO, "WARN": WARN, "ERR": ERROR, "ERROR": ERROR}
 _TAGS = ("", "[TRACE]", "[DEBUG]", "[INFO] ", "[WARN] ", "[ERROR]")
 _WORDS = ("", "trace", "debug", "info", "warn", "error")
@@ -209,9 +208,7 @@ class LogHub:
                 sink.flush()
 
     def _set_floor(self) -> None:
-        wanted = [self._level] if self._sinks else [_NEVER]
-        wanted += [subscription.level for subscription in self._subscriptions]
-        self.floor = min(wanted)
+        self.floor = min([self._level, *(subscription.level for subscription in self._subscriptions)])
 
 
 class Logger:

@@ -7,10 +7,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import socket
 import sys
+from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -21,6 +21,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PERIOD = 1.0  # seconds between reports to sinks
 _DATAGRAM = 1400  # bytes: fits an Ethernet frame with room for tunnels
 _RECONNECT = 5.0
+_KEPT = 5000  # lines
 _UNSAFE = str.maketrans({":": "_", " ": "_", "|": "_", "\n": "_"})
 
 _log = get_logger("agent.telemetry")
@@ -138,86 +139,93 @@ def dogstatsd_line(kind: str, name: str, value: float, tags: str) -> bytes:
     return f"{name.translate(_UNSAFE)}:{shown}|{kind}{'|#' + tags if tags else ''}\n".encode()
 
 
-class StatsdSink:
-    """statsd over UDP, or DogStatsD where `tags` are given (even none of them). Never blocks: what the
-    kernel does not take is lost."""
-
-    def __init__(self, address: str, tags: list[str] | None = None) -> None:
-        self._address = split_address(address)
-        self._tags = tags
-        self._lines: list[bytes] = []
-        self._socket: socket.socket | None = None
-
-    def take(self, kind: str, name: str, values: Sequence[float], labels: Labels) -> None:
-        values = (sum(values),) if kind == "c" else values
-        if self._tags is None:
-            self._lines += [statsd_line(kind, name, value, labels) for value in values]
-        else:
-            tags = ",".join([*self._tags, *(f"{key}:{text}" for key, text in labels)])
-            self._lines += [dogstatsd_line(kind, name, value, tags) for value in values]
-
-    def send(self) -> None:
-        lines, self._lines = self._lines, []
-        packet = b""
-        try:
-            if self._socket is None:
-                self._socket = _connected(self._address)
-            for line in lines:
-                if len(packet) + len(line) > _DATAGRAM and packet:
-                    self._socket.send(packet)
-                    packet = b""
-                packet += line
-            if packet:
-                self._socket.send(packet)
-        except BlockingIOError:
-            pass
-        except OSError as error:  # the name is unknown, nobody listens: try anew with the next report
-            _log.debug("Failed to send metrics", address=":".join(map(str, self._address)), error=error)
-            self.close()
-
-    def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-
-
-class StatsiteSink:
-    """statsite speaks the same lines over TCP. While it is away lines are dropped."""
+class _NetworkSink:
+    """Lines on their way to an address. Connecting happens beside; nothing here blocks or raises: lines
+    that find no connection, or a stuck one, are lost beyond the last `_KEPT`."""
 
     def __init__(self, address: str) -> None:
         self._address = split_address(address)
-        self._lines: list[bytes] = []
-        self._writer: asyncio.StreamWriter | None = None
+        self._lines: deque[bytes] = deque(maxlen=_KEPT)
+        self._transport: Any = None  # an asyncio transport, of datagrams or a stream
         self._connecting: asyncio.Task[None] | None = None
 
-    def take(self, kind: str, name: str, values: Sequence[float], labels: Labels) -> None:
-        values = (sum(values),) if kind == "c" else values
-        self._lines += [statsd_line(kind, name, value, labels) for value in values]
-
     def send(self) -> None:
-        lines, self._lines = self._lines, []
-        if self._writer is not None and self._writer.is_closing():
-            self._writer = None
-        if self._writer is None:
+        if self._transport is not None and self._transport.is_closing():
+            self._transport = None
+        if self._transport is None:
             if self._connecting is None or self._connecting.done():
                 self._connecting = asyncio.get_running_loop().create_task(self._connect())
-            return
-        if self._writer.transport.get_write_buffer_size() == 0:  # else it is stuck
-            self._writer.write(b"".join(lines))
+        elif self._lines:
+            self._write(self._transport, list(self._lines))
+            self._lines.clear()
 
     def close(self) -> None:
         if self._connecting is not None:
             self._connecting.cancel()
-        if self._writer is not None:
-            self._writer.close()
+        if self._transport is not None:
+            self._transport.close()
 
     async def _connect(self) -> None:
-        host, port = self._address
         try:
-            _, self._writer = await asyncio.open_connection(host, port)
+            self._transport = await self._open()
         except OSError as error:
-            _log.warn("Failed to connect to statsite", address=f"{host}:{port}", error=error)
+            address = ":".join(map(str, self._address))
+            _log.warn("Failed to connect to the metrics sink", address=address, error=error)
             await asyncio.sleep(_RECONNECT)
+
+    async def _open(self) -> asyncio.BaseTransport:
+        raise NotImplementedError
+
+    def _write(self, transport: Any, lines: list[bytes]) -> None:
+        raise NotImplementedError
+
+
+class StatsdSink(_NetworkSink):
+    """statsd over UDP, or DogStatsD where `tags` are given (even none of them)."""
+
+    def __init__(self, address: str, tags: list[str] | None = None) -> None:
+        super().__init__(address)
+        self._tags = tags
+
+    def take(self, kind: str, name: str, values: Sequence[float], labels: Labels) -> None:
+        values = (sum(values),) if kind == "c" else values
+        if self._tags is None:
+            self._lines.extend([statsd_line(kind, name, value, labels) for value in values])
+        else:
+            tags = ",".join([*self._tags, *(f"{key}:{text}" for key, text in labels)])
+            self._lines.extend([dogstatsd_line(kind, name, value, tags) for value in values])
+
+    async def _open(self) -> asyncio.BaseTransport:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_datagram_endpoint(
+            asyncio.DatagramProtocol, remote_addr=self._address
+        )
+        return transport
+
+    def _write(self, transport: asyncio.DatagramTransport, lines: list[bytes]) -> None:
+        packet = b""
+        for line in lines:
+            if len(packet) + len(line) > _DATAGRAM and packet:
+                transport.sendto(packet)
+                packet = b""
+            packet += line
+        transport.sendto(packet)
+
+
+class StatsiteSink(_NetworkSink):
+    """statsite speaks statsd's lines over TCP."""
+
+    def take(self, kind: str, name: str, values: Sequence[float], labels: Labels) -> None:
+        values = (sum(values),) if kind == "c" else values
+        self._lines.extend([statsd_line(kind, name, value, labels) for value in values])
+
+    async def _open(self) -> asyncio.BaseTransport:
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, *self._address)
+        return transport
+
+    def _write(self, transport: asyncio.WriteTransport, lines: list[bytes]) -> None:
+        if transport.get_write_buffer_size() == 0:  # else the other end is stuck
+            transport.write(b"".join(lines))
 
 
 def split_address(text: str) -> tuple[str, int]:
@@ -226,11 +234,3 @@ def split_address(text: str) -> tuple[str, int]:
     if not colon or not port.isdigit():
         host, port = text, "8125"
     return host.strip("[]"), int(port)
-
-
-def _connected(address: tuple[str, int]) -> socket.socket:
-    family, kind, protocol, _, target = socket.getaddrinfo(*address, type=socket.SOCK_DGRAM)[0]
-    connection = socket.socket(family, kind, protocol)
-    connection.setblocking(False)
-    connection.connect(target)
-    return connection
