@@ -1,0 +1,115 @@
+"""One child at a time, in a process group of its own, always reaped.
+
+Signals to this process end the child first: TERM to its whole group, KILL to what is left after a
+grace period. A signal is noticed only where `interruptible` says so, never between the start of a
+child and the moment when we know its id."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from types import FrameType
+
+GRACE = 5.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+class Stop(Exception):
+    """A signal asked this process to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class Signals:
+    """While entered, the ending signals raise Stop inside `interruptible` and are kept outside of it."""
+
+    def __init__(self) -> None:
+        self._got = 0
+        self._armed = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Signals:
+        for number in _SIGNALS:
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        self._armed = True
+        try:
+            if self._got:
+                raise Stop(self._got)
+            yield
+        finally:
+            self._armed = False
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self._got = self._got or number
+        if self._armed:
+            self._armed = False
+            raise Stop(number)
+
+
+def shell_words(line: str) -> list[str]:
+    """The words that run `line` in the user's shell."""
+    return [os.environ.get("SHELL") or "/bin/sh", "-c", line]
+
+
+def run_child(
+    words: Sequence[str],
+    payload: bytes,
+    environment: Mapping[str, str],
+    signals: Signals,
+    deadline: float | None = None,
+) -> int:
+    """Run a child with `payload` on its standard input and wait for its end.
+
+    Its exit code, or minus the signal that ended it. OSError when it cannot start. When a signal or
+    the deadline (monotonic; TimeoutError) comes first, the whole group is ended before that is raised."""
+    child = subprocess.Popen(words, stdin=subprocess.PIPE, env={**os.environ, **environment}, process_group=0)
+    try:
+        with signals.interruptible():
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            child.communicate(payload, timeout=left)
+            return child.returncode
+    except subprocess.TimeoutExpired:
+        end_group(child)
+        raise TimeoutError from None
+    except BaseException:
+        end_group(child)
+        raise
+
+
+def end_group(child: subprocess.Popen[bytes]) -> None:
+    """TERM to the child's group, then KILL to whoever is left, and reap the child."""
+    if child.stdin is not None:
+        with contextlib.suppress(OSError):
+            child.stdin.close()
+    _signal_group(child.pid, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE
+    while time.monotonic() < deadline:
+        child.poll()
+        if child.returncode is not None and not _signal_group(child.pid, 0):
+            return
+        time.sleep(0.02)
+    _signal_group(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def _signal_group(group: int, number: int) -> bool:
+    """Whether anybody was there to be signalled."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
