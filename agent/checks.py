@@ -20,6 +20,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from agent.checks_net import AgentTls, Dialer
+from agent.process import GRACE, LINGER
 from agent.world import World
 from core.codec.duration import SECOND, show
 from core.errors import Invalid
@@ -44,6 +45,8 @@ from core.node.definitions import CheckDefinition
 from core.store.structs import CRITICAL
 
 logger = logging.getLogger("agent")
+
+_STOP_MAX = GRACE + LINGER + 1.0
 
 OnResult = Callable[[str, str, str], None]
 """Takes check id, status, output; called on the event loop after every run that counts."""
@@ -180,7 +183,8 @@ class CheckRunner:
             self._end(check_id, monitor.task)
 
     async def stop_all(self) -> None:
-        """Stop every check and wait until what they run is gone (at most the grace time of a command)."""
+        """Stop every check and wait until what they run is gone, but not for a command that not even KILL
+        can end."""
         for check_id in [*self._monitors, *self._aliases]:
             self.stop(check_id)
         self._ttl = TtlChecks()
@@ -191,7 +195,7 @@ class CheckRunner:
             self._timer = None
         ending = [task for tasks in self._ending.values() for task in tasks]
         if ending:
-            await asyncio.wait(ending)
+            await asyncio.wait(ending, timeout=_STOP_MAX)
         self._dialer.close()
 
     def ttl_update(self, check_id: str, status: str, output: str) -> None:
@@ -226,7 +230,6 @@ class CheckRunner:
     def _probe(self, definition: CheckDefinition) -> Probe:
         kind = definition.kind
         timeout = effective_timeout(kind, definition.timeout)
-        seconds = timeout / SECOND
         size = effective_output_size(self.settings.output_max_size, definition.output_max_size)
         if kind == "script":
             from agent.checks_process import ScriptProbe
@@ -236,7 +239,13 @@ class CheckRunner:
             from agent.checks_process import OsServiceProbe
 
             return OsServiceProbe(definition, timeout, size).run
-        return _reporting(self._network_probe(kind, definition, seconds, size))
+        if kind == "docker":
+            from agent.checks_docker import DockerProbe
+
+            return _reporting(
+                DockerProbe(definition, self._dialer, timeout, size, self.settings.docker_host).run
+            )
+        return _reporting(self._network_probe(kind, definition, timeout / SECOND, size))
 
     def _network_probe(
         self, kind: str, definition: CheckDefinition, timeout: float, size: int
@@ -253,6 +262,14 @@ class CheckRunner:
             from agent.checks_socket import UdpProbe
 
             return UdpProbe(definition, self._dialer, timeout).run
+        if kind == "grpc":
+            from agent.checks_http2 import GrpcProbe
+
+            return GrpcProbe(definition, self._dialer, timeout).run
+        if kind == "h2ping":
+            from agent.checks_http2 import H2PingProbe
+
+            return H2PingProbe(definition, self._dialer, timeout).run
         raise Invalid("Check type is not valid")
 
     def _end(self, check_id: str, task: asyncio.Task[None]) -> None:

@@ -15,10 +15,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import IO
 
@@ -57,6 +55,7 @@ class Child:
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._leader_gone = False
+        self._killed = False
         self._kill: asyncio.TimerHandle | None = None
         self._last: asyncio.TimerHandle | None = None
         self._pipe: int | None = None
@@ -95,11 +94,20 @@ class Child:
         self._kill = self._loop.call_later(grace, self._kill_group)
 
     async def terminate(self, grace: float = GRACE) -> None:
-        """End it and wait until it has. Cancelling the wait does not stop the ending."""
+        """End it and wait until it has. A cancellation is passed on, but only then: whoever ends commands
+        on the way out must not leave before they are gone."""
         self.end(grace)
-        await self.wait()
+        cancelled: asyncio.CancelledError | None = None
+        while not self._ended.done():
+            try:
+                await self.wait()
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
     def _kill_group(self) -> None:
+        self._killed = True
         self.signal(signal.SIGKILL)
         if self._leader_gone:
             self._finish()
@@ -135,7 +143,7 @@ class Child:
             self._pidfd = None
         if self._pipe is None:
             self._finish()
-        elif self._kill is None:
+        elif self._kill is None or self._killed:  # else the kill comes first
             self._last = self._loop.call_later(LINGER, self._give_up)
 
     def _readable(self) -> None:
@@ -264,6 +272,8 @@ def _as_file(data: bytes) -> IO[bytes] | None:
     if hasattr(os, "memfd_create"):
         file = os.fdopen(os.memfd_create("stdin"), "w+b", buffering=0)
     else:
+        import tempfile
+
         file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
     view = memoryview(data)
     while view:
@@ -275,6 +285,8 @@ def _as_file(data: bytes) -> IO[bytes] | None:
 def _look_up(name: str, environment: Mapping[str, str] | None) -> str:
     if "/" in name:
         return name
+    import shutil
+
     path = (environment or os.environ).get("PATH")
     found = shutil.which(name, path=path)
     if found is None:
