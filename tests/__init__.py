@@ -1,0 +1,1 @@
+"""The tests mirror the source; `harness.py` starts real agents for them."""

@@ -1,0 +1,68 @@
+"""What all tests share: running agents, their logs when a test fails, and skips that are seen."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import harness
+from tests.harness import Agent
+
+_LOG_TAIL = 6000  # characters
+
+
+@pytest.fixture(scope="session")
+def dev_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
+    """One `--dev` agent for all tests that leave no trace behind (or only under names of their own)."""
+    with Agent(tmp_path_factory.mktemp("dev")) as running:
+        yield running
+
+
+@pytest.fixture
+def make_agent(tmp_path: Path) -> Iterator[Callable[..., Agent]]:
+    """Makes agents (`make_agent(dev=False, config={...})`, not started yet) and ends them with the test."""
+    made: list[Agent] = []
+
+    def make(**options: Any) -> Agent:
+        folder = tmp_path / f"agent{len(made)}"
+        folder.mkdir()
+        made.append(Agent(folder, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()
+
+
+@pytest.fixture
+def tool() -> Callable[[str], str]:
+    """The path of a program that a test drives; the test is skipped, and counted, without it."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            pytest.skip(f"{name} is not installed")
+        return path
+
+    return find
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    report: pytest.TestReport = yield
+    if report.failed:
+        for one in harness.alive:
+            report.sections.append((f"log of agent {one.address}", one.log_text()[-_LOG_TAIL:]))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    skipped = terminalreporter.stats.get("skipped", [])
+    if skipped:
+        terminalreporter.section(
+            f"NOT RUN: {len(skipped)} tests were skipped", sep="!", yellow=True, bold=True
+        )
