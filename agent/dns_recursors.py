@@ -24,7 +24,7 @@ class Recursors:
     """The upstream servers of one configuration."""
 
     def __init__(self, settings: DnsSettings, world: World) -> None:
-        self._servers = [_server(text) for text in settings.recursors]
+        self._servers = [server_address(text) for text in settings.recursors]
         self._random_order = settings.recursor_strategy == "random"
         self._timeout = settings.recursor_timeout
         self._world = world
@@ -115,7 +115,7 @@ async def _by_tcp(server: tuple[str, int], query: bytes) -> bytes:
     return answer
 
 
-def _server(text: str) -> tuple[str, int]:
+def server_address(text: str) -> tuple[str, int]:
     """`8.8.8.8`, `8.8.8.8:53`, `::1`, `[::1]:53` as host and port."""
     if text.startswith("["):
         host, _, port = text[1:].partition("]")

@@ -62,7 +62,7 @@ def dns_step(maker: Maker, settings: DnsSettings, step: dict[str, Any], variable
     if type == "PTR" and not name.rstrip(".").endswith(("arpa", "consul")):
         name = dns.reversename.from_address(name).to_text()
     size = next((int(option[5:]) for option in options if option.startswith("edns=")), None)
-    edns = {"use_edns": 0, "payload": size} if size else {}
+    edns: dict[str, Any] = {"use_edns": 0, "payload": size} if size else {}
     query = dns.message.make_query(name, type, "IN", **edns)
     if "norec" in options:
         query.flags &= ~dns.flags.RD
