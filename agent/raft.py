@@ -1,0 +1,516 @@
+"""The Raft service: the machine of core/raft, its log, its snapshots and the state machine, on the loop.
+
+    propose -> node (end of turn: drain) -> log (one write for the batch) -> node -> fsm -> done
+
+The machine decides; this file only does what its Ready asks for, in that order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
+
+from agent.driver import Driver
+from agent.raft_snapshots import Snapshotter
+from agent.raft_state import open_state
+from agent.raft_writer import LogWriter
+from agent.snapshots import SnapshotMeta
+from agent.wal import SEGMENT_SIZE, Frame
+from agent.wal_files import Files
+from core.codec import duration
+from core.errors import CtlError, NoLeader, StorageFull, Unavailable
+from core.raft.chunking import chunk
+from core.raft.configuration import Configuration, Server
+from core.raft.messages import BARRIER, COMMAND, Entry, Request, Response, Unreachable
+from core.raft.node import Node
+from core.raft.ready import Outgoing, Ready
+from core.raft.settings import Settings
+
+if TYPE_CHECKING:
+    from agent.world import World
+    from core.metrics import Metrics
+
+_LOG = logging.getLogger("agent.raft")
+
+MAX_WAITING = 16384  # proposals that may wait for the disk or for other servers
+MAX_WAITING_BYTES = 128 << 20
+
+Done = Callable[[object], None]
+
+
+class RaftSettings(Struct, frozen=True, kw_only=True):
+    """Raft's options in the agent's configuration."""
+
+    timing: Settings = Settings()
+    snapshot_interval: float = 30.0  # seconds, 1x to 2x
+    snapshot_threshold: int = 16384
+    trailing_logs: int = 10240
+    segment_size: int = SEGMENT_SIZE
+
+
+class StateMachine(Protocol):
+    """The replicated state. `snapshot` freezes the state when called; its chunks may be taken later."""
+
+    def apply(self, index: int, data: bytes, extensions: bytes | None = None) -> object: ...
+
+    def snapshot(self) -> Iterator[bytes]: ...
+
+    def restore(self, data: bytes) -> None: ...
+
+
+class Transport(Protocol):
+    """How messages reach other servers. Answers come back through RaftService.deliver."""
+
+    def send(self, to: str, address: str, request: Request) -> None: ...
+
+    def answer(self, request: Request, response: Response) -> None: ...
+
+
+class RaftService:
+    """One server's share of the cluster's log."""
+
+    def __init__(
+        self,
+        node_id: str,
+        address: str,
+        data_dir: Path | None,
+        fsm: StateMachine,
+        settings: RaftSettings,
+        world: World,
+        metrics: Metrics | None = None,
+        transport: Transport | None = None,
+        files: Files | None = None,
+    ) -> None:
+        """`data_dir` None keeps everything in memory; else the log lies in `data_dir`/raft."""
+        self.node_id, self.address = node_id, address
+        self.settings = settings
+        self._folder = data_dir / "raft" if data_dir else None
+        self._fsm = fsm
+        self._world = world
+        self._metrics = metrics
+        self._transport = transport
+        self._files = files
+        self._waiting: dict[int, Done] = {}
+        self._waiting_bytes = 0
+        self._leading: object = None  # the Leader that the waiting proposals belong to
+        self._was_ready = False
+        self._on_leader: list[Callable[[bool], None]] = []
+        self._pending: list[Ready] = []
+        self._held: list[Outgoing] = []
+        self._held_in_flight: list[Outgoing] = []
+        self._marks: list[tuple[int, int, bool, asyncio.Future[None]]] = []
+        self._sent_at = 0.0
+        self._applied = 0
+        self._full = False
+        self._spare_task: asyncio.Future[None] | None = None
+        self._spare_retry_at = 0.0
+        self._stopped = False
+        self._started = False
+
+    # Life
+
+    async def start(self, bootstrap: bool) -> None:
+        """Recover, and with `bootstrap` make an empty server a cluster of one. A sole voter leads at
+        once. Raises CorruptLog, StorageFull, OSError."""
+        first = Server(self.node_id, self.address) if bootstrap else None
+        world = self._world
+        opened = open_state(
+            self._folder, world.random, self._fsm.restore, first, self.settings.segment_size, self._files
+        )
+        self.log_store = opened.log_store
+        self._applied = opened.applied
+        now = world.now()
+        self.node = Node(
+            self.node_id,
+            self.address,
+            opened.log,
+            opened.hard,
+            opened.configurations,
+            self.settings.timing,
+            world.random,
+            now,
+            opened.applied,
+            opened.applied_term,
+        )
+        self.node.snapshot_handle = opened.snapshot
+        self._writer = LogWriter(self.log_store, self._written)
+        self._driver = Driver(self.node, self._act, world.now, self._settle)
+        self._snapshotter = Snapshotter(self, self._fsm, opened.snapshots, world)
+        self._started = True
+        due = self.node.deadline()
+        if due is not None and due <= now:
+            self.node.tick(now)
+        self._driver.run()
+        self._snapshotter.start()
+
+    async def stop(self) -> None:
+        """End; what was acknowledged is durable, what waits gets an error."""
+        if self._stopped or not self._started:
+            return
+        self._stopped = True
+        self._driver.close()
+        await self._snapshotter.stop()
+        if self._spare_task is not None:
+            await asyncio.wait([self._spare_task])
+        while self._writer.busy:
+            await asyncio.sleep(0.001)
+        self._writer.close()
+        self.log_store.close()
+        self._fail_waiting(0, Unavailable("raft is already shutdown"))
+        for *_, future in self._marks:
+            future.cancel()
+        self._marks.clear()
+
+    def reload(self, settings: RaftSettings) -> None:
+        """Take over what may change while running: when to take snapshots and what to keep."""
+        self.settings = settings
+
+    # Proposing and asking
+
+    def propose(self, data: bytes, done: Done) -> None:
+        """Put a command into the log; `done(result)` once applied, or `done(an exception)`.
+
+        Commands of one turn of the loop share one write. After an error of a leader that lost its
+        leadership the command may still come to be applied."""
+        node = self.node
+        if node.leader is not self._leading:
+            self._settle()
+        if node.leader is None or self._stopped:
+            done(NoLeader())
+            return
+        if len(self._waiting) >= MAX_WAITING or self._waiting_bytes > MAX_WAITING_BYTES:
+            done(Unavailable("too many writes are waiting for the Raft log"))
+            return
+        try:
+            entries = chunk(data, self._world.random)
+            if entries is None:
+                index = node.propose(Entry(data=data))
+            else:
+                for entry in entries:
+                    index = node.propose(entry)
+        except CtlError as error:
+            done(error)
+            return
+        self._waiting[index] = done
+        self._waiting_bytes += len(data)
+        self._driver.wake()
+
+    async def apply(self, data: bytes) -> object:
+        """`propose` and wait. Raises what `done` would be given if it is an exception."""
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self.propose(data, lambda result: None if future.done() else future.set_result(result))
+        return _raised(await future)
+
+    async def barrier(self) -> None:
+        """Return when everything that was in the log before is applied. Raises NoLeader, Unavailable."""
+        if self.node.leader is None or self._stopped:
+            raise NoLeader()
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        index = self.node.propose(Entry(type=BARRIER))
+        self._waiting[index] = lambda result: None if future.done() else future.set_result(result)
+        self._driver.wake()
+        _raised(await future)
+
+    async def verify_leader(self) -> None:
+        """Return when a quorum confirmed the leadership and all that was committed is applied."""
+        node = self.node
+        if node.leader is None or self._stopped:
+            raise NoLeader()
+        commit = node.commit
+        if node.leader.is_alone and self.is_leader and self._applied >= commit:
+            return
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        node.verify(future, self._world.now())
+        self._driver.wake()
+        if not await future:
+            raise NoLeader()
+        if not self.is_leader or self._applied < commit:
+            await self.barrier()
+
+    async def change(self, configuration: Configuration) -> None:
+        """Change one server of the configuration; return when it is committed. Raises CtlError."""
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        index = self.node.change(configuration, self._world.now())
+        self._waiting[index] = lambda result: None if future.done() else future.set_result(result)
+        self._driver.wake()
+        _raised(await future)
+
+    def transfer(self, target: str = "") -> str:
+        """Begin to hand leadership to another voter ("": the most advanced); gives its id."""
+        chosen = self.node.transfer(target, self._world.now())
+        self._driver.wake()
+        return chosen
+
+    async def snapshot(self) -> None:
+        """Take a snapshot now, whatever the threshold says. Raises StorageFull."""
+        await self._snapshotter.take()
+
+    def deliver(self, source: str, message: Request | Response | Unreachable) -> None:
+        """A message from server `source`, or the news that one could not be sent to it."""
+        if not self._stopped:
+            self._driver.receive(source, message)
+
+    def on_leader(self, callback: Callable[[bool], None]) -> None:
+        """Call `callback(True)` when this server has become leader and has applied everything that was
+        committed before, `callback(False)` when it no longer is."""
+        self._on_leader.append(callback)
+        if self._was_ready:
+            callback(True)
+
+    # What others may know
+
+    @property
+    def is_leader(self) -> bool:
+        """Leader, and the state has everything that earlier leaders committed."""
+        leader = self.node.leader
+        return leader is not None and self._applied >= leader.noop_index and not self._stopped
+
+    @property
+    def leader_id(self) -> str:
+        return self.node.leader_id if self.node.leader is None or self.is_leader else ""
+
+    @property
+    def leader_address(self) -> str:
+        """`ip:port` of the leader, "" if none is known."""
+        return self.node.leader_address if self.node.leader is None or self.is_leader else ""
+
+    @property
+    def term(self) -> int:
+        return self.node.term
+
+    @property
+    def last_index(self) -> int:
+        return self.node.log.last
+
+    @property
+    def commit_index(self) -> int:
+        return self.node.commit
+
+    @property
+    def applied_index(self) -> int:
+        return self._applied
+
+    @property
+    def state(self) -> str:
+        """Leader, Follower or Candidate."""
+        return self.node.role
+
+    @property
+    def configuration(self) -> Configuration:
+        return self.node.configurations.latest
+
+    def last_contact(self) -> str:
+        """Go duration since a leader was heard: "0" on the leader, "never"."""
+        if self.node.leader is not None:
+            return "0"
+        if self.node.contact is None:
+            return "never"
+        return duration.show(int((self._world.now() - self.node.contact) * duration.SECOND))
+
+    def stats(self) -> dict[str, str]:
+        """The raft section of /v1/agent/self."""
+        node = self.node
+        peers = [voter for voter in self.configuration.voters if voter != self.node_id]
+        return {
+            "applied_index": str(self._applied),
+            "commit_index": str(node.commit),
+            "fsm_pending": str(node.applied - self._applied),
+            "last_contact": self.last_contact(),
+            "last_log_index": str(node.log.last),
+            "last_log_term": str(node.log.last_term),
+            "last_snapshot_index": str(node.snapshot_index),
+            "last_snapshot_term": str(node.snapshot_term),
+            "latest_configuration": str(self.configuration),
+            "latest_configuration_index": "0",  # Consul 1.9.8 never shows another number
+            "num_peers": str(len(peers) if self.configuration.votes(self.node_id) else 0),
+            "protocol_version": "3",
+            "protocol_version_max": "3",
+            "protocol_version_min": "0",
+            "snapshot_version_max": "1",
+            "snapshot_version_min": "0",
+            "state": node.role,
+            "term": str(node.term),
+        }
+
+    # Doing what the machine asks for
+
+    def _act(self, ready: Ready) -> None:
+        if ready.messages:
+            self._send(ready.messages)
+        if ready.mark:
+            self._pending.append(ready)
+        if ready.held:
+            if self._pending or self._writer.busy:
+                self._held += ready.held
+            else:
+                self._send(ready.held)
+        if ready.mark:
+            self._write_next()
+        if ready.install is not None:
+            self._snapshotter.install(ready.install)
+        if ready.committed:
+            self._apply(ready.committed)
+        for future, leading in ready.verified:
+            if not future.done():
+                future.set_result(leading)
+
+    def _send(self, messages: list[Outgoing]) -> None:
+        if self._transport is None:
+            return
+        for message in messages:
+            if message.answers is not None:
+                self._transport.answer(message.answers, message.message)  # type: ignore[arg-type]
+            else:
+                server = self.configuration.get(message.to)
+                address = server.address if server else ""
+                self._transport.send(message.to, address, message.message)  # type: ignore[arg-type]
+
+    def _apply(self, entries: list[Entry]) -> None:
+        waiting, apply = self._waiting, self._fsm.apply
+        for entry in entries:
+            index, result = entry.index, None
+            if entry.type == COMMAND:
+                data = entry.data or b""
+                if entry.extensions is None:
+                    result = apply(index, data)
+                else:
+                    result = apply(index, data, entry.extensions)
+            self._applied = index
+            done = waiting.pop(index, None)
+            if done is not None:
+                self._waiting_bytes -= len(entry.data or b"")
+                _tell(done, result)
+        if not waiting:
+            self._waiting_bytes = 0
+
+    def installed(self, success: bool, meta: SnapshotMeta | None) -> None:
+        """The machine's leader sent a snapshot, and it was restored or could not be."""
+        self.node.installed(success, self._world.now(), meta)
+        self._applied = self.node.applied
+        self._driver.run()
+
+    # Writing
+
+    def mark(self, index: int, term: int, replace: bool) -> asyncio.Future[None]:
+        """Let the log start after `index`, durably (`replace`: it holds nothing any more)."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._marks.append((index, term, replace, future))
+        self._write_next()
+        return future
+
+    def _write_next(self) -> None:
+        while not self._writer.busy and not self._stopped:
+            if self._marks:
+                frame = self.log_store.prepare_mark(*self._marks[0][:3])
+            elif self._pending:
+                frame = self.log_store.prepare(self._pending)
+                self._pending = []
+                self._held_in_flight, self._held = self._held, []
+            else:
+                return
+            self._sent_at = perf_counter()
+            self._writer.write(frame)
+
+    def _written(self, frame: Frame, error: StorageFull | None) -> None:
+        """A write ended. Called while `_write_next` runs, or later from the loop."""
+        now = self._world.now()
+        if frame.mark is not None:
+            future = self._marks.pop(0)[3]
+            if error is None:
+                self.log_store.finish(frame)
+            if not future.done():
+                future.set_result(None) if error is None else future.set_exception(error)
+        elif error is not None:
+            self._write_failed(error, now)
+        else:
+            self.log_store.finish(frame)
+            self.node.persisted(frame.readies[-1].mark, now)
+            self._measure(frame)
+            if self._full:
+                self._full = False
+                _LOG.info("the Raft log can be written again")
+        if self._held_in_flight:
+            held, self._held_in_flight = self._held_in_flight, []
+            self._send(held)
+        if self._held and not self._pending:
+            held, self._held = self._held, []
+            self._send(held)
+        if self.log_store.wants_spare():
+            self._make_spare(now)
+        self._write_next()
+        self._driver.run()
+
+    def _measure(self, frame: Frame) -> None:
+        if self._metrics is None:
+            return
+        took = (perf_counter() - self._sent_at) * 1000
+        self._metrics.sample("raft.leader.dispatchLog", took)
+        self._metrics.sample("raft.commitTime", took)
+        self._metrics.incr("raft.apply", sum(len(ready.entries) for ready in frame.readies))
+
+    def _write_failed(self, error: StorageFull, now: float) -> None:
+        """Nothing of the batch, nor of what was to follow it, is in the log."""
+        if not self._full:
+            self._full = True
+            _LOG.error("%s", error)
+        self._pending.clear()
+        self._held.clear()
+        self._held_in_flight.clear()
+        self.node.write_failed(now)
+        self._fail_waiting(self.node.log.last, error)
+
+    def _make_spare(self, now: float) -> None:
+        """Prepare the next segment on another thread."""
+        if self._spare_task is not None or now < self._spare_retry_at or self._stopped:
+            return
+        self._spare_task = asyncio.get_running_loop().run_in_executor(None, self.log_store.make_spare)
+        self._spare_task.add_done_callback(self._spare_made)
+
+    def _spare_made(self, task: asyncio.Future[None]) -> None:
+        self._spare_task = None
+        error = task.exception()
+        if error is not None:
+            self._spare_retry_at = self._world.now() + 1.0
+            _LOG.warning("no room for the next segment of the Raft log: %s", error)
+
+    # Leadership
+
+    def _settle(self) -> None:
+        """Notice a change of leadership and tell about it."""
+        node = self.node
+        if self._leading is not node.leader:
+            if self._leading is not None:
+                lost = Unavailable("leadership lost while committing log")
+                self._fail_waiting(node.commit, lost)
+            self._leading = node.leader
+        ready = self.is_leader
+        if ready is not self._was_ready:
+            self._was_ready = ready
+            _LOG.info("cluster leadership %s", "acquired" if ready else "lost")
+            for callback in self._on_leader:
+                callback(ready)
+
+    def _fail_waiting(self, above: int, error: CtlError) -> None:
+        for index in [index for index in self._waiting if index > above]:
+            _tell(self._waiting.pop(index), error)
+        if not self._waiting:
+            self._waiting_bytes = 0
+
+
+def _raised(result: object) -> object:
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def _tell(done: Done, result: object) -> None:
+    """A caller that breaks must not stop the log from being applied."""
+    try:
+        done(result)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and the log goes on
+        _LOG.critical("a waiting request failed to take its result", exc_info=error)

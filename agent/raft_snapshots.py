@@ -1,0 +1,156 @@
+"""When and how snapshots are taken, and what the log may forget afterwards.
+
+The state is frozen on the loop, encoded there in slices of about 2 ms, and written, summed and
+synced by a thread while the loop goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+
+from agent.snapshots import DamagedSnapshot, SnapshotMeta, SnapshotStore, SnapshotWriter
+from core.errors import CtlError
+from core.raft.messages import InstallSnapshot
+
+if TYPE_CHECKING:
+    from agent.raft import RaftService, StateMachine
+    from agent.world import World
+
+Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
+
+_LOG = logging.getLogger("agent.raft.snapshot")
+
+_SLICE = 0.002  # seconds of encoding in one turn of the loop
+_PIECE = 1 << 18  # bytes handed to the thread at once
+_REST = 0.002  # seconds that others have the loop between two slices
+
+
+class Snapshotter:
+    """One snapshot at a time, taken from time to time, on request, or received from a leader."""
+
+    def __init__(self, raft: RaftService, fsm: StateMachine, store: SnapshotStore, world: World) -> None:
+        self._raft, self._fsm, self.store, self._world = raft, fsm, store, world
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopped = False
+
+    def start(self) -> None:
+        """Look again after the interval, 1x to 2x."""
+        if not self._stopped:
+            interval = self._raft.settings.snapshot_interval * (1 + self._world.random.random())
+            self._timer = self._loop.call_later(interval, self._look)
+
+    async def stop(self) -> None:
+        """Give up what is under way."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def take(self) -> None:
+        """Take one now, or wait for the one under way. Raises StorageFull."""
+        if self._task is None:
+            self._begin(self._take())
+        assert self._task is not None
+        await asyncio.shield(self._task)
+
+    def install(self, request: InstallSnapshot) -> None:
+        """Restore a leader's snapshot; `request.handle` is a SnapshotWriter that holds its state."""
+        self._begin(self._install(request, self._task))
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        self._task = task = self._loop.create_task(work)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if self._task is task:
+            self._task = None
+        if not task.cancelled() and task.exception() is not None:
+            _LOG.error("%s", task.exception())
+
+    def _look(self) -> None:
+        node = self._raft.node
+        grown = self._raft.applied_index - node.snapshot_index
+        if self._task is None and grown >= self._raft.settings.snapshot_threshold:
+            self._begin(self._take())
+        self.start()
+
+    async def _take(self) -> None:
+        raft, node = self._raft, self._raft.node
+        index = raft.applied_index
+        term = node.log.term(index)
+        if index <= node.snapshot_index or term is None:
+            return
+        position, configuration = node.configurations.at(index)
+        name = f"{term}-{index}-{int(self._world.wall() * 1000)}"
+        meta = SnapshotMeta(name, index, term, configuration, position)
+        chunks = self._fsm.snapshot()
+        writer = await self._in_thread(self.store.create, meta)
+        meta = await self._write(writer, chunks)
+        _LOG.info("snapshot %s complete: %d bytes", meta.id, meta.size)
+        node.snapshot_taken(index, term, (position, configuration), meta)
+        await self._compact()
+
+    async def _write(self, writer: SnapshotWriter, chunks: Iterator[bytes]) -> SnapshotMeta:
+        now = self._world.now
+        try:
+            finished = False
+            while not finished:
+                pieces, size, until = [], 0, now() + _SLICE
+                finished = True
+                for piece in chunks:
+                    pieces.append(piece)
+                    size += len(piece)
+                    if size >= _PIECE or now() > until:
+                        finished = False
+                        break
+                if pieces:
+                    await self._in_thread(writer.write, b"".join(pieces))
+                await asyncio.sleep(_REST)
+            return await self._in_thread(writer.finish)
+        except asyncio.CancelledError:
+            writer.abandon()
+            raise
+
+    async def _compact(self) -> None:
+        """Let the log forget what neither a follower nor a damaged newest snapshot would need."""
+        raft, node = self._raft, self._raft.node
+        spare = await self._in_thread(self.store.spare_index)
+        index = min(spare, node.snapshot_index, node.log.last - raft.settings.trailing_logs)
+        term = node.log.term(index)
+        if index <= node.log.base or term is None:
+            return
+        await raft.mark(index, term, False)
+        node.compact(index)
+        await self._remove_unused()
+
+    async def _remove_unused(self) -> None:
+        log = self._raft.log_store
+        await self._in_thread(log.remove, log.take_unused())
+
+    async def _install(self, request: InstallSnapshot, before: asyncio.Task[None] | None) -> None:
+        raft = self._raft
+        if before is not None:
+            await asyncio.wait([before])
+        meta = None
+        try:
+            writer: SnapshotWriter = request.handle
+            meta = await self._in_thread(writer.finish)
+            data = await self._in_thread(self.store.load, meta)
+            await raft.mark(request.last_index, request.last_term, True)
+            self._fsm.restore(data)
+        except (CtlError, DamagedSnapshot, OSError) as error:
+            _LOG.error("the leader's snapshot cannot be installed: %s", error)
+            raft.installed(False, None)
+        else:
+            raft.installed(True, meta)
+            await self._remove_unused()
+
+    async def _in_thread(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        return await self._loop.run_in_executor(None, function, *arguments)

@@ -1,0 +1,586 @@
+"""The Raft machine: told of messages, proposals and time, it says in Ready what must be done.
+
+Roles: a follower has neither `candidate` nor `leader`; a candidate has `candidate`; a leader has
+`leader`. `_become_*` and `step_down` are the only doors between them.
+
+Durability: `log.last` is what the log holds in memory, `handed` what a Ready has carried out to be
+written, `durable` what is known to be written. A vote or an entry counts when durable, and
+committed entries are handed out for applying when durable here, so a failed write can always be
+taken back to `durable` as if the server had crashed before it."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import Any
+
+from core.errors import NoLeader, Unavailable
+from core.raft import configuration as membership
+from core.raft.configuration import Configuration, Configurations
+from core.raft.election import Candidate
+from core.raft.leader import Leader
+from core.raft.log import Log
+from core.raft.messages import (
+    CONFIGURATION,
+    AppendEntries,
+    AppendReply,
+    Entry,
+    InstallReply,
+    InstallSnapshot,
+    PreVoteReply,
+    Request,
+    RequestPreVote,
+    RequestVote,
+    Response,
+    TimeoutNow,
+    TimeoutReply,
+    Unreachable,
+    VoteReply,
+)
+from core.raft.ready import HardState, Outgoing, Ready
+from core.raft.settings import Settings
+
+FOLLOWER = "Follower"
+CANDIDATE = "Candidate"
+LEADER = "Leader"
+
+
+class _Mark:
+    """One write on its way: how far the log and the hard state are durable once it is done."""
+
+    __slots__ = ("at", "hard", "last", "number")
+
+    def __init__(self, number: int, last: int, hard: HardState, at: float) -> None:
+        self.number, self.last, self.hard, self.at = number, last, hard, at
+
+
+class Node:
+    """One server's Raft. All times are the caller's monotonic seconds."""
+
+    def __init__(
+        self,
+        node_id: str,
+        address: str,
+        log: Log,
+        hard_state: HardState,
+        configurations: Configurations,
+        settings: Settings,
+        chance: random.Random,
+        now: float,
+        applied: int = 0,
+        applied_term: int = 0,
+    ) -> None:
+        """State as recovered from disk: everything in `log` and `hard_state` is durable, the state
+        machine stands at `applied` (the index of the snapshot it was restored from)."""
+        self.id, self.address = node_id, address
+        self.log = log
+        self.configurations = configurations
+        self.settings = settings
+        self.random = chance
+        self.term, self.vote = hard_state.term, hard_state.vote
+        self.leader_id = ""
+        self.leader_address = ""
+        self.candidate: Candidate | None = None
+        self.leader: Leader | None = None
+        self.commit = applied
+        self.applied = applied  # handed out for applying
+        self.durable = log.last
+        self.snapshot_index, self.snapshot_term = applied, applied_term
+        self.snapshot_configuration = configurations.at(applied)
+        self.snapshot_handle: Any = None
+        self.contact: float | None = None  # when a leader was last heard
+        self.installing: InstallSnapshot | None = None
+        self._installing_from = ""
+        self._now = now
+        self._handed = log.last
+        self._hard_durable = hard_state
+        self._hard_handed = hard_state
+        self._truncated = 0
+        self._marks: deque[_Mark] = deque()
+        self._mark = 0
+        self._messages: list[Outgoing] = []
+        self._held: list[Outgoing] = []
+        self._verified: list[tuple[Any, bool]] = []
+        self._install_ready = False
+        self._unsent = False  # new entries that no follower was sent yet
+        self._election_at = now if configurations.latest.is_sole(node_id) else self._random_election(now)
+
+    # What others may know
+
+    @property
+    def role(self) -> str:
+        return LEADER if self.leader else CANDIDATE if self.candidate else FOLLOWER
+
+    # The machine's four doors
+
+    def receive(self, source: str, message: Request | Response | Unreachable, now: float) -> None:
+        """A request or a response from server `source`, or the news that a request failed."""
+        self._now = now
+        _HANDLERS[type(message)](self, source, message, now)
+
+    def tick(self, now: float) -> None:
+        """Time has passed."""
+        self._now = now
+        if self.leader is not None:
+            self._watch_writes(now)
+        if self.leader is not None:
+            self.leader.tick(now)
+        elif now >= self._election_at:
+            self._election_due(now)
+
+    def deadline(self) -> float | None:
+        """When `tick` is needed next; None: never, as far as one can see."""
+        if self.leader is not None:
+            due = self.leader.deadline()
+            if due is not None and self._marks:
+                due = min(due, self._marks[0].at + self.settings.election_timeout)
+            return due
+        if self.candidate is None and not self._may_campaign() and self.leader_id == "":
+            return None
+        if self.installing is not None:
+            return None
+        return self._election_at
+
+    def drain(self) -> Ready | None:
+        """Everything that must be done now, or None. Call again until None."""
+        log = self.log
+        if self._unsent and self.leader is not None:
+            self.leader.replicate_all(self._now)
+        self._unsent = False
+        ready = Ready()
+        hard = self._hard_handed
+        if self.term != hard.term or self.vote != hard.vote:
+            hard = ready.hard_state = HardState(self.term, self.vote)
+        if self._handed < log.last or ready.hard_state is not None:
+            self._mark += 1
+            ready.mark = self._mark
+            ready.truncate, self._truncated = self._truncated, 0
+            if self._handed < log.last:
+                ready.entries = log.slice(self._handed + 1, log.last)
+            self._handed, self._hard_handed = log.last, hard
+            self._marks.append(_Mark(self._mark, log.last, hard, self._now))
+        if self._messages:
+            ready.messages, self._messages = self._messages, []
+            if self.leader is not None:
+                self.leader.close_round()
+        if self._held:
+            ready.held, self._held = self._held, []
+        if self._install_ready:
+            ready.install, self._install_ready = self.installing, False
+        if self._verified:
+            ready.verified, self._verified = self._verified, []
+        ceiling = min(self.commit, self.durable)
+        if self.applied < ceiling and self.installing is None:
+            last = min(ceiling, self.applied + self.settings.max_apply)
+            ready.committed = log.slice(self.applied + 1, last, self.settings.max_bytes * 8)
+            self.applied += len(ready.committed)
+            log.trim(min(self.applied, self.durable))
+        elif not (ready.mark or ready.messages or ready.held or ready.install or ready.verified):
+            return None
+        return ready
+
+    # Durability
+
+    def persisted(self, mark: int, now: float) -> None:
+        """Everything up to the Ready with this mark is durable."""
+        self._now = now
+        marks = self._marks
+        while marks and marks[0].number <= mark:
+            done = marks.popleft()
+            self.durable = max(self.durable, done.last)
+            self._hard_durable = done.hard
+        if self.leader is not None:
+            self.leader.advance_commit(now)
+        elif self.candidate is not None and self._vote_is_durable():
+            self.candidate.own_vote(now)
+
+    def write_failed(self, now: float) -> None:
+        """Nothing since the last `persisted` was written: take it back, as a crash would have.
+
+        A leader whom others may already have heard steps down. A server alone stays leader: nobody
+        else knows of the entries that are taken back."""
+        self._now = now
+        self._marks.clear()
+        self._held.clear()
+        alone = self.leader is not None and self.leader.is_alone and self.durable >= self.leader.noop_index
+        hard_kept = self._hard_durable.term == self.term
+        self.log.truncate(self.durable + 1)
+        self.configurations.truncate(self.durable + 1)
+        self._truncated = self.durable + 1
+        self._handed = self.durable
+        self.term, self.vote = self._hard_durable.term, self._hard_durable.vote
+        self._hard_handed = self._hard_durable
+        self.commit = min(self.commit, self.durable)
+        if alone and hard_kept:
+            assert self.leader is not None
+            self.leader.reconfigure(now)
+            return
+        self._messages.clear()
+        self._become_follower(now)
+        if self.configurations.latest.is_sole(self.id):
+            self._election_at = now + self.settings.campaign_pause
+        else:
+            self._election_at = self._random_election(now)
+
+    def _watch_writes(self, now: float) -> None:
+        """A leader whose disk stalls gives way to servers whose disks do not."""
+        if not self._marks or self.leader is None or self.leader.is_alone:
+            return
+        if now - self._marks[0].at >= self.settings.election_timeout:
+            self.step_down(now)
+
+    def _vote_is_durable(self) -> bool:
+        return self._hard_durable.term == self.term and self._hard_durable.vote == self.id
+
+    # Proposals and questions (leader)
+
+    def propose(self, entry: Entry) -> int:
+        """Append a command or barrier; gives its index. Raises NoLeader, Unavailable.
+
+        What is proposed between two calls of `drain` is written and sent together."""
+        leader = self.leader
+        if leader is None:
+            raise NoLeader("node is not the leader")
+        if leader.transfer_to:
+            raise Unavailable("leadership transfer in progress")
+        return self.append_own(entry)
+
+    def change(self, configuration: Configuration, now: float) -> int:
+        """Propose the next configuration (one server different from the latest); gives its index.
+
+        Only one change at a time, and none before this term has committed its first entry."""
+        leader = self._leading()
+        if leader.transfer_to:
+            raise Unavailable("leadership transfer in progress")
+        if not self.configurations.is_stable:
+            raise Unavailable("a configuration change is already under way")
+        if self.commit < leader.noop_index:
+            raise Unavailable("the leader has not committed an entry of its term yet")
+        self._now = now
+        index = self.append_own(Entry(type=CONFIGURATION, data=configuration.encode()))
+        leader.reconfigure(now)
+        return index
+
+    def verify(self, token: Any, now: float) -> None:
+        """Find out whether this server still leads; the answer comes in Ready.verified with `token`."""
+        self._now = now
+        if self.leader is None:
+            self.tell_verified(token, False)
+        else:
+            self.leader.verify(token, now)
+
+    def transfer(self, target: str, now: float) -> str:
+        """Hand leadership to voter `target` ("": the most advanced); gives its id."""
+        self._now = now
+        return self._leading().transfer(target, now)
+
+    def _leading(self) -> Leader:
+        if self.leader is None:
+            raise NoLeader("node is not the leader")
+        return self.leader
+
+    # Snapshots
+
+    def snapshot_taken(
+        self, index: int, term: int, configuration: tuple[int, Configuration], handle: Any
+    ) -> None:
+        """The shell holds a durable snapshot at `index`; `handle` travels in InstallSnapshot."""
+        self.snapshot_index, self.snapshot_term = index, term
+        self.snapshot_configuration, self.snapshot_handle = configuration, handle
+        self.configurations.compact(index)
+
+    def compact(self, index: int) -> None:
+        """The shell no longer keeps entries up to `index` (at most the snapshot's)."""
+        self.log.compact(min(index, self.snapshot_index))
+
+    def installed(self, success: bool, now: float, handle: Any = None) -> None:
+        """The snapshot of Ready.install was stored and restored, or could not be."""
+        self._now = now
+        request, source = self.installing, self._installing_from
+        assert request is not None
+        self.installing = None
+        self._election_at = self._random_election(now)
+        if success:
+            value = (request.configuration_index, membership.decode(request.configuration))
+            self.log.reset(request.last_index, request.last_term)
+            self.configurations = Configurations(value[1], value[0])
+            self._handed = self.durable = self.commit = self.applied = request.last_index
+            self._truncated = 0
+            self._marks.clear()
+            self._hard_durable = self._hard_handed
+            self.snapshot_taken(request.last_index, request.last_term, value, handle)
+        self.answer(source, request, InstallReply(self.term, success, request=request))
+
+    # Requests (every role)
+
+    def _on_append(self, source: str, request: AppendEntries, now: float) -> None:
+        last = self.log.last
+        if request.term < self.term:
+            self.answer(source, request, AppendReply(self.term, last, False, request=request))
+            return
+        if request.term > self.term or self.leader is not None or self.candidate is not None:
+            self._adopt(request.term, now)
+        self._follow(source, request.leader, now)
+        if request.is_heartbeat:
+            self._answer_soon(source, request, AppendReply(self.term, last, True, request=request), 0)
+            return
+        if self.installing is not None or not _is_sequence(request):
+            return  # the log is about to be replaced, or the sender is out of its mind
+        # Below the base everything is committed, so a leader has the same there.
+        if request.prev_index > self.log.base and self.log.term(request.prev_index) != request.prev_term:
+            reply = AppendReply(self.term, last, False, True, request=request)
+            self._answer_soon(source, request, reply, 0)
+            return
+        match = request.prev_index
+        if request.entries:
+            self._store(request.entries)
+            match += len(request.entries)
+        if request.commit > self.commit:
+            self.advance_commit(max(self.commit, min(request.commit, match)))
+        self._answer_soon(source, request, AppendReply(self.term, last, True, request=request), match)
+
+    def _store(self, entries: list[Entry]) -> None:
+        """Keep what agrees, drop from the first entry that does not, append what is new."""
+        log = self.log
+        for position, entry in enumerate(entries):
+            if entry.index <= log.base:
+                continue
+            known = log.term(entry.index)
+            if known == entry.term:
+                continue
+            if known is not None:
+                self._truncate(entry.index)
+            self._append(entries[position:])
+            return
+
+    def _truncate(self, first: int) -> None:
+        if first <= self.commit:
+            raise AssertionError(f"asked to drop committed entry {first}, commit index {self.commit}")
+        self.log.truncate(first)
+        self.configurations.truncate(first)
+        if first <= self._handed:
+            self._truncated = min(self._truncated, first) if self._truncated else first
+        self._handed = min(self._handed, first - 1)
+        self.durable = min(self.durable, first - 1)
+        for mark in self._marks:
+            mark.last = min(mark.last, first - 1)
+
+    def _append(self, entries: list[Entry]) -> None:
+        self.log.append(entries)
+        for entry in entries:
+            if entry.type == CONFIGURATION:
+                self.configurations.append(entry.index, membership.decode(entry.data or b""))
+
+    def _answer_soon(self, source: str, request: Request, reply: Response, match: int) -> None:
+        """Answer without waiting for the disk if the answer promises nothing that is on its way there."""
+        if match <= self.durable and self._hard_durable.term == self.term and not self._held:
+            self._messages.append(Outgoing(source, reply, request))
+        else:
+            self.answer(source, request, reply)
+
+    def _on_vote(self, source: str, request: RequestVote, now: float) -> None:
+        if not self._may_vote_for(source, request):
+            self.answer(source, request, VoteReply(self.term, False, request=request))
+            return
+        if request.term > self.term:
+            self._adopt(request.term, now)
+            self.leader_id = self.leader_address = ""
+        granted = self.vote in ("", source) and self._is_current(request.last_index, request.last_term)
+        if granted:
+            self.vote = source
+            self._election_at = self._random_election(now)
+        self.answer(source, request, VoteReply(self.term, granted, request=request))
+
+    def _may_vote_for(self, source: str, request: RequestVote) -> bool:
+        if self.leader_id and self.leader_id != source and not request.transfer:
+            return False
+        if request.term < self.term:
+            return False
+        return self.leader is None or request.term > self.term
+
+    def _on_pre_vote(self, source: str, request: RequestPreVote, now: float) -> None:
+        latest = self.configurations.latest
+        granted = (
+            (not latest.servers or latest.votes(source))
+            and (not self.leader_id or self.leader_id == source)
+            and request.term >= self.term
+            and self._is_current(request.last_index, request.last_term)
+        )
+        self.answer(source, request, PreVoteReply(self.term, granted, request=request))
+
+    def _is_current(self, last_index: int, last_term: int) -> bool:
+        return (last_term, last_index) >= (self.log.last_term, self.log.last)
+
+    def _on_timeout_now(self, source: str, request: TimeoutNow, now: float) -> None:
+        self.answer(source, request, TimeoutReply(request=request))
+        if self.leader is None and self.configurations.latest.votes(self.id):
+            self.leader_id = self.leader_address = ""
+            self._become_candidate(now, prevote=False, transfer=True)
+
+    def _on_install(self, source: str, request: InstallSnapshot, now: float) -> None:
+        if request.term < self.term or request.snapshot_version not in (0, 1):
+            self.answer(source, request, InstallReply(self.term, False, request=request))
+            return
+        if request.term > self.term or self.leader is not None or self.candidate is not None:
+            self._adopt(request.term, now)
+        self._follow(source, request.leader, now)
+        if self.installing is not None:
+            return
+        if request.last_index < self.log.base or self.log.term(request.last_index) == request.last_term:
+            # It has all that already, and what follows it may have been confirmed: keep it.
+            if request.last_index > self.commit:
+                self.advance_commit(request.last_index)
+            self.answer(source, request, InstallReply(self.term, True, request=request))
+            return
+        self.installing, self._installing_from, self._install_ready = request, source, True
+
+    # Responses
+
+    def _on_append_reply(self, source: str, reply: AppendReply, now: float) -> None:
+        if not self._outdone(reply.term, now) and self.leader is not None:
+            self.leader.on_append(source, reply, now)
+
+    def _on_install_reply(self, source: str, reply: InstallReply, now: float) -> None:
+        if not self._outdone(reply.term, now) and self.leader is not None:
+            self.leader.on_install(source, reply, now)
+
+    def _on_vote_reply(self, source: str, reply: VoteReply, now: float) -> None:
+        if not self._outdone(reply.term, now) and self.candidate is not None:
+            self.candidate.on_vote(source, reply, now)
+
+    def _on_pre_vote_reply(self, source: str, reply: PreVoteReply, now: float) -> None:
+        if not self._outdone(reply.term, now) and self.candidate is not None:
+            self.candidate.on_pre_vote(source, reply, now)
+
+    def _on_timeout_reply(self, source: str, reply: TimeoutReply, now: float) -> None:
+        pass  # the votes that follow say more
+
+    def _on_unreachable(self, source: str, report: Unreachable, now: float) -> None:
+        if self.leader is not None:
+            self.leader.on_unreachable(source, report, now)
+
+    def _outdone(self, term: int, now: float) -> bool:
+        if term <= self.term:
+            return False
+        self._adopt(term, now)
+        self.leader_id = self.leader_address = ""
+        return True
+
+    # Roles
+
+    def _adopt(self, term: int, now: float) -> None:
+        """Become a follower of `term`, which is at least the own one."""
+        if term > self.term:
+            self.term, self.vote = term, ""
+        self._become_follower(now)
+
+    def _follow(self, source: str, address: str, now: float) -> None:
+        self.leader_id, self.leader_address = source, address
+        self.contact = now
+        self._election_at = self._random_election(now)
+
+    def _become_follower(self, now: float) -> None:
+        if self.leader is not None:
+            leader, self.leader = self.leader, None
+            leader.close()
+            self.leader_id = self.leader_address = ""
+        elif self.candidate is None:
+            return
+        self.candidate = None
+        self._election_at = self._random_election(now)
+
+    def step_down(self, now: float) -> None:
+        """A leader gives up its leadership, in the same term."""
+        self._become_follower(now)
+
+    def _election_due(self, now: float) -> None:
+        if self.installing is not None:
+            return
+        self.leader_id = self.leader_address = ""
+        if not self._may_campaign():
+            self.candidate = None
+            self._election_at = self._random_election(now)
+            return
+        self._become_candidate(now, self.settings.prevote, transfer=False)
+
+    def _may_campaign(self) -> bool:
+        """Only voters start elections; one that an open change removes may still have to."""
+        configurations = self.configurations
+        return configurations.latest.votes(self.id) or configurations.committed.votes(self.id)
+
+    def _become_candidate(self, now: float, prevote: bool, transfer: bool) -> None:
+        self._election_at = now + self.settings.election_timeout * (1 + self.random.random())
+        self.candidate = Candidate(self, now, prevote, transfer)
+
+    def become_leader(self, now: float) -> None:
+        """The election is won. Called by the candidate."""
+        self.candidate = None
+        self.leader_id, self.leader_address = self.id, self.address
+        self.leader = Leader(self, now)
+
+    def begin_term(self) -> None:
+        """The candidate starts a term of its own and votes for itself."""
+        self.term += 1
+        self.vote = self.id
+
+    # Shared with candidate and leader
+
+    def send(self, to: str, request: Request) -> None:
+        """A request that may leave at once (it speaks of a durable term only)."""
+        if self._hard_durable.term == self.term and (self.leader is not None or self.candidate is not None):
+            self._messages.append(Outgoing(to, request))
+        else:
+            self._held.append(Outgoing(to, request))
+
+    def answer(self, to: str, request: Request, response: Response) -> None:
+        """A response that leaves when everything until now is durable."""
+        self._held.append(Outgoing(to, response, request))
+
+    def tell_verified(self, token: Any, leading: bool) -> None:
+        self._verified.append((token, leading))
+
+    def append_own(self, entry: Entry) -> int:
+        """Give the entry its place in the log; gives its index."""
+        index = entry.index = self.log.last + 1
+        entry.term = self.term
+        self._append([entry])
+        self._unsent = True
+        return index
+
+    def may_commit(self, index: int) -> bool:
+        """A leader counts copies only of entries of its own term (the others follow with them)."""
+        return self.log.term(index) == self.term
+
+    def advance_commit(self, index: int) -> None:
+        """Everything up to `index` is committed."""
+        self.commit = index
+        if not self.configurations.is_stable:
+            self.configurations.commit(index)
+
+    def _random_election(self, now: float) -> float:
+        return now + self.settings.heartbeat_timeout * (1 + self.random.random())
+
+
+def _is_sequence(request: AppendEntries) -> bool:
+    """Whether the entries follow the previous one without a gap."""
+    index = request.prev_index
+    for entry in request.entries or ():
+        index += 1
+        if entry.index != index:
+            return False
+    return True
+
+
+_HANDLERS: dict[type, Any] = {
+    AppendEntries: Node._on_append,
+    AppendReply: Node._on_append_reply,
+    RequestVote: Node._on_vote,
+    VoteReply: Node._on_vote_reply,
+    RequestPreVote: Node._on_pre_vote,
+    PreVoteReply: Node._on_pre_vote_reply,
+    InstallSnapshot: Node._on_install,
+    InstallReply: Node._on_install_reply,
+    TimeoutNow: Node._on_timeout_now,
+    TimeoutReply: Node._on_timeout_reply,
+    Unreachable: Node._on_unreachable,
+}
