@@ -13,13 +13,13 @@ kind of check does is in agent/checks_*.py, imported when the first check of the
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from msgspec import Struct
 
 from agent.checks_net import AgentTls, Dialer
+from agent.logs import get_logger
 from agent.process import GRACE, LINGER
 from agent.world import World
 from core.codec.duration import SECOND, show
@@ -44,7 +44,7 @@ from core.node.checks import (
 from core.node.definitions import CheckDefinition
 from core.store.structs import CRITICAL
 
-logger = logging.getLogger("agent")
+logger = get_logger("agent")
 
 _STOP_MAX = GRACE + LINGER + 1.0
 
@@ -146,6 +146,12 @@ class CheckRunner:
         """How many checks show the health of something else."""
         return len(self._aliases)
 
+    def configure(self, settings: CheckSettings) -> None:
+        """Take settings of a reloaded configuration. TLS files are read again for the next connection; the
+        rest holds for checks that start from now on."""
+        self.settings = settings
+        self._dialer.use(settings.agent_tls)
+
     def start(self, check_id: str, definition: CheckDefinition, initial_status: str = CRITICAL) -> None:
         """Start a check, or replace the one of that id. One that runs with an equal definition goes on
         undisturbed, with its counters. Invalid if the definition is of no kind."""
@@ -202,7 +208,7 @@ class CheckRunner:
         """Somebody speaks for a TTL check: record that, and start its time anew. Invalid if it is none."""
         now = self._world.now()
         output = self._ttl.update(check_id, output, now)
-        logger.debug("Check status updated: check=%s status=%s", check_id, status)
+        logger.debug("Check status updated", check=check_id, status=status)
         self._record(check_id, status, output)
         self._arm()
 
@@ -210,8 +216,8 @@ class CheckRunner:
 
     def _start_monitor(self, check_id: str, definition: CheckDefinition, status: str) -> None:
         if definition.interval < INTERVAL_MIN:
-            logger.warning(
-                "check has interval below minimum: check=%s minimum_interval=%s", check_id, show(INTERVAL_MIN)
+            logger.warn(
+                "check has interval below minimum", check=check_id, minimum_interval=show(INTERVAL_MIN)
             )
         monitor = _Monitor(check_id, definition, status, self._probe(definition))
         self._monitors[check_id] = monitor
@@ -304,7 +310,7 @@ class CheckRunner:
         self._timer = None
         now = self._world.now()
         for check_id, output in self._ttl.expire(now):
-            logger.warning("Check missed TTL, is now critical: check=%s", check_id)
+            logger.warn("Check missed TTL, is now critical", check=check_id)
             self._record(check_id, CRITICAL, output)
         for check_id in self._due.due(now):
             monitor = self._monitors.get(check_id)
@@ -339,7 +345,10 @@ class CheckRunner:
         monitor.task = None
         if not task.cancelled() and (error := task.exception()) is not None:
             # a defect of ours; the check goes on, and does not show an old status as if it were new
-            logger.error("Check could not be run: check=%s error=%r", monitor.check_id, error, exc_info=error)
+            import traceback
+
+            trace = "".join(traceback.format_exception(error))
+            logger.error("Check could not be run", check=monitor.check_id, trace=trace)
             self._judge(monitor, Result(CRITICAL, f"check could not be run: {error!r}"))
         if self._monitors.get(monitor.check_id) is monitor:
             self._due.set(monitor.check_id, self._world.now() + monitor.interval / SECOND)
@@ -350,16 +359,16 @@ class CheckRunner:
             return  # stopped meanwhile
         status = monitor.thresholds.judge(result.status)
         if status is None:
-            logger.warning(
-                "Check has not reached its threshold: check=%s status=%s %s",
-                monitor.check_id,
-                result.status,
-                monitor.thresholds.progress(),
+            logger.warn(
+                "Check has not reached its threshold",
+                check=monitor.check_id,
+                status=result.status,
+                **monitor.thresholds.progress(),
             )
             return
         if status != monitor.status:
-            level = logging.WARNING if status == CRITICAL else logging.INFO
-            logger.log(level, "Check is now %s: check=%s", status, monitor.check_id)
+            tell = logger.warn if status == CRITICAL else logger.info
+            tell(f"Check is now {status}", check=monitor.check_id)
             monitor.status = status
         self._record(monitor.check_id, status, result.output)
 

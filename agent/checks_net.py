@@ -58,6 +58,11 @@ class Dialer:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
 
+    def use(self, agent_tls: AgentTls | None) -> None:
+        """Take other TLS files, or the same ones anew, from the next connection on."""
+        self._agent_tls = agent_tls
+        self._contexts.clear()
+
     async def connect(
         self,
         host: str,
@@ -121,8 +126,12 @@ class Dialer:
             # in a thread: reading the system's certificates takes tens of milliseconds
             context = self._in_thread(_make_context, self._agent_tls, skip_verify, http2)
             self._contexts[key] = context
-            context.add_done_callback(lambda done: done.exception() and self._contexts.pop(key))
+            context.add_done_callback(lambda done: self._forget_failed(key, done))
         return await asyncio.shield(context)
+
+    def _forget_failed(self, key: tuple[bool, bool], done: asyncio.Future[ssl.SSLContext]) -> None:
+        if (done.cancelled() or done.exception()) and self._contexts.get(key) is done:
+            del self._contexts[key]
 
 
 def split_address(address: str) -> tuple[str, int]:

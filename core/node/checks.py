@@ -115,14 +115,15 @@ class Thresholds:
             return status
         return WARNING if self._failures >= self._warning else None
 
-    def progress(self) -> str:
+    def progress(self) -> dict[str, int]:
         """Where the counters stand, for the log."""
         if self._failures:
-            return (
-                f"failure_count={self._failures} warning_threshold={self._warning} "
-                f"failure_threshold={self._critical}"
-            )
-        return f"success_count={self._successes} success_threshold={self._passing}"
+            return {
+                "failure_count": self._failures,
+                "warning_threshold": self._warning,
+                "failure_threshold": self._critical,
+            }
+        return {"success_count": self._successes, "success_threshold": self._passing}
 
 
 class Tail:

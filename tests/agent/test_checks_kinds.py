@@ -336,6 +336,19 @@ def test_https(run: Run, tmp_path: Path) -> None:
             )
             status, _ = await once(trusting, http=url, tls_server_name="web.example")
             assert status == "passing"
+            # a reload brings other files
+            seen: list[str] = []
+            runner = CheckRunner(at_once(), lambda _, status, output: seen.append(status))
+            definition = CheckDefinition(http=url, interval=SECOND, tls_server_name="web.example")
+            runner.start("c", definition)
+            async with asyncio.timeout(10):
+                while not seen:
+                    await asyncio.sleep(0.01)
+                runner.configure(trusting)
+                while seen[-1] != "passing":
+                    await asyncio.sleep(0.01)
+            assert seen[0] == "critical"
+            await runner.stop_all()
             nowhere = CheckSettings(agent_tls=AgentTls(ca_file="/no/such"))
             status, output = await once(nowhere, http=url)
             assert (status, output) == ("critical", f'Get "{url}": tls: [Errno 2] No such file or directory')

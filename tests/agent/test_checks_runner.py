@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import os
 import random
 import socket
@@ -33,6 +32,25 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 @pytest.fixture(params=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Run:
     return asyncio.run if request.param == "asyncio" else uvloop.run  # type: ignore[return-value]
+
+
+class Lines:
+    """A log that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def _line(self, message: str, **fields: Any) -> None:
+        self.lines.append(" ".join([message, *(f"{key}={value}" for key, value in fields.items())]))
+
+    debug = info = warn = error = _line
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    log = Lines()
+    monkeypatch.setattr(checks, "logger", log)
+    return log.lines
 
 
 class Fixed(random.Random):
@@ -109,7 +127,7 @@ def test_every_interval_after_the_end_of_the_run(run: Run) -> None:
     run(main())
 
 
-def test_interval_below_the_minimum(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_interval_below_the_minimum(run: Run, lines: list[str]) -> None:
     async def main() -> None:
         bench = Bench(chance=0.9)
         bench.runner.start("c", script("true", interval=10 * MILLISECOND))
@@ -120,12 +138,11 @@ def test_interval_below_the_minimum(run: Run, caplog: pytest.LogCaptureFixture) 
         await bench.until(lambda: bench.results)
         await bench.runner.stop_all()
 
-    with caplog.at_level(logging.WARNING, "agent"):
-        run(main())
-    assert "check has interval below minimum: check=c minimum_interval=1s" in caplog.messages
+    run(main())
+    assert "check has interval below minimum check=c minimum_interval=1s" in lines
 
 
-def test_thresholds_hold_back_results(run: Run, tmp_path: Path) -> None:
+def test_thresholds_hold_back_results(run: Run, tmp_path: Path, lines: list[str]) -> None:
     async def main() -> None:
         bench = Bench()
         flag = tmp_path / "flag"
@@ -152,6 +169,13 @@ def test_thresholds_hold_back_results(run: Run, tmp_path: Path) -> None:
         await bench.runner.stop_all()
 
     run(main())
+    assert lines == [
+        "Check is now passing check=c",
+        "Check has not reached its threshold check=c status=critical "
+        "failure_count=1 warning_threshold=2 failure_threshold=3",
+        "Check is now warning check=c",
+        "Check is now critical check=c",
+    ]
 
 
 def test_an_equal_definition_is_not_restarted_and_another_is(run: Run) -> None:
@@ -420,7 +444,7 @@ def test_overdue_checks_are_told_until_stopped(run: Run) -> None:
 
 
 def test_a_defect_in_a_probe_is_critical_and_the_check_goes_on(
-    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    run: Run, monkeypatch: pytest.MonkeyPatch, lines: list[str]
 ) -> None:
     async def main() -> None:
         bench = Bench()
@@ -436,7 +460,8 @@ def test_a_defect_in_a_probe_is_critical_and_the_check_goes_on(
         await bench.runner.stop_all()
 
     run(main())
-    assert any("Check could not be run: check=c" in message for message in caplog.messages)
+    (line,) = [line for line in lines if line.startswith("Check could not be run check=c")]
+    assert "ZeroDivisionError: oops" in line
 
 
 def descriptors() -> int:

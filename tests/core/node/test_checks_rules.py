@@ -69,9 +69,13 @@ def test_progress_for_the_log() -> None:
     thresholds = Thresholds(3, 2, 4)
     thresholds.judge(P)
     thresholds.judge(C)
-    assert thresholds.progress() == "failure_count=1 warning_threshold=2 failure_threshold=4"
+    assert thresholds.progress() == {
+        "failure_count": 1,
+        "warning_threshold": 2,
+        "failure_threshold": 4,
+    }
     thresholds.judge(P)
-    assert thresholds.progress() == "success_count=1 success_threshold=3"
+    assert thresholds.progress() == {"success_count": 1, "success_threshold": 3}
 
 
 @given(st.integers(0, 4), st.integers(0, 4), st.integers(0, 4), st.lists(st.sampled_from([P, W, C])))
