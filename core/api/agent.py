@@ -71,7 +71,7 @@ async def reload(agent: AgentDoor, request: Request) -> Reply:
 
 async def maintenance(agent: AgentDoor, request: Request) -> Reply:
     """`PUT /v1/agent/maintenance`."""
-    await agent.maintain_node(flag(request, "enable"), request.query.get("reason"), request.token)
+    await agent.local.maintain_node(flag(request, "enable"), request.query.get("reason"), request.token)
     return done()
 
 

@@ -14,7 +14,7 @@ from core.store.structs import CRITICAL, PASSING, WARNING
 
 def checks(agent: AgentDoor, request: Request) -> Outcome:
     """`GET /v1/agent/checks`: by id."""
-    found = agent.local.checks
+    found = agent.local.state.checks
     expression = request.query.get("filter")
     if expression:
         keep = filter.compile(expression, "health_check")
@@ -34,9 +34,9 @@ async def register(agent: AgentDoor, request: Request) -> Reply:
     problem = registration.check_problem(definition)
     if problem:
         raise BadRequest(f"Invalid check: {problem}")
-    if definition.service_id and agent.local.service(definition.service_id) is None:
+    if definition.service_id and agent.local.state.service(definition.service_id) is None:
         raise Invalid(f"ServiceID {quote(definition.service_id)} does not exist")
-    await agent.add_check(definition, definition.token or request.token)
+    await agent.local.add_check(definition, definition.token or request.token)
     return done()
 
 
@@ -44,7 +44,7 @@ async def deregister(agent: AgentDoor, request: Request) -> Reply:
     """`PUT /v1/agent/check/deregister/ID`: no error if there is none."""
     if not request.rest:
         raise Invalid("CheckID missing")
-    await agent.remove_check(request.rest)
+    await agent.local.remove_check(request.rest)
     return done()
 
 
@@ -52,7 +52,7 @@ def _speak(status: str) -> Handler:
     """`PUT /v1/agent/check/{pass,warn,fail}/ID`."""
 
     def handler(agent: AgentDoor, request: Request) -> Outcome:
-        agent.update_ttl_check(request.rest, status, request.query.get("note"))
+        agent.local.update_ttl_check(request.rest, status, request.query.get("note"))
         return done()
 
     return handler
@@ -63,7 +63,7 @@ def update(agent: AgentDoor, request: Request) -> Outcome:
     status, output = decode.check_update(request.body)
     if status not in (PASSING, WARNING, CRITICAL):
         raise BadRequest(f"Invalid check status: '{status}'")
-    agent.update_ttl_check(request.rest, status, output)
+    agent.local.update_ttl_check(request.rest, status, output)
     return done()
 
 

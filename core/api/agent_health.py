@@ -56,7 +56,7 @@ def _check(check: HealthCheck) -> render.Json:
 
 def _health(agent: AgentDoor, service: NodeService) -> tuple[str, render.Json]:
     """The status of a service, and api.AgentServiceChecksInfo."""
-    checks = agent.local.checks_of(service.id, with_node=True)
+    checks = agent.local.state.checks_of(service.id, with_node=True)
     status = aggregated(checks)
     return status, {
         "AggregatedStatus": status,
@@ -76,7 +76,7 @@ def by_id(agent: AgentDoor, request: Request) -> Outcome:
     """`GET /v1/agent/health/service/id/ID`."""
     if not request.rest:
         return refuse(500, "Bad request: Missing serviceID")
-    service = agent.local.service(request.rest)
+    service = agent.local.state.service(request.rest)
     if service is None:
         reason = f"ServiceId {request.rest} not found"
         unknown = {"AggregatedStatus": CRITICAL, "Service": None, "Checks": None}
@@ -93,7 +93,7 @@ def by_name(agent: AgentDoor, request: Request) -> Outcome:
         return refuse(500, "Bad request: Missing service Name")
     code, reason = 404, f"ServiceName {request.rest} Not Found"
     infos = []
-    for service in agent.local.services.values():
+    for service in agent.local.state.services.values():
         if service.service == request.rest:
             status, info = _health(agent, service)
             infos.append(info)

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 from core.api import decode, filter
 from core.api.agent_common import agent_service, done, flag, refuse
-from core.api.blocking import query_options, wait_seconds
+from core.api.blocking import query_options
 from core.api.endpoint import AgentDoor, Outcome, Reply, Request, Route
 from core.codec import gojson
 from core.codec.duration import quote
@@ -19,7 +19,7 @@ from core.store.watch import Watch
 
 def services(agent: AgentDoor, request: Request) -> Outcome:
     """`GET /v1/agent/services`: by id."""
-    found = agent.local.services
+    found = agent.local.state.services
     expression = request.query.get("filter")
     if expression:
         keep = filter.compile(expression, "node_service")
@@ -36,23 +36,22 @@ def content_hash(service: NodeService) -> str:
 
 async def service(agent: AgentDoor, request: Request) -> Reply:
     """`GET /v1/agent/service/ID`: with `hash`, waits while the service is as that hash says."""
-    options = query_options(request)
+    asked = query_options(request).max_query_time
     known = request.query.get("hash")
-    seconds = wait_seconds(options, agent.random, agent.max_query_time, agent.max_query_time)
-    until = agent.wall() + seconds
+    waits = bool(known)
     while True:
-        watch = Watch()
-        found = agent.local.service(request.rest, watch if known else None)
-        if found is None:
-            watch.close()
-            return refuse(404, f"unknown service ID: {request.rest}")
-        shown = content_hash(found)
-        left = until - agent.wall()
-        if shown != known or left <= 0:
-            watch.close()
-            body = gojson.encode(agent_service(found, agent.datacenter, shown))
-            return Reply(body=body, headers={"X-Consul-ContentHash": shown})
-        await agent.wait(watch, left)
+        watch = Watch() if waits else None
+        found = agent.local.state.service(request.rest, watch)
+        shown = content_hash(found) if found is not None else ""
+        if watch is None or shown != known:
+            if watch is not None:
+                watch.close()
+            break
+        waits = await agent.local.wait(watch, min(asked or agent.max_query_time, agent.max_query_time))
+    if found is None:
+        return refuse(404, f"unknown service ID: {request.rest}")
+    body = gojson.encode(agent_service(found, agent.datacenter, shown))
+    return Reply(body=body, headers={"X-Consul-ContentHash": shown})
 
 
 def _is_any(address: str) -> bool:
@@ -84,7 +83,7 @@ async def register(agent: AgentDoor, request: Request) -> Reply:
         raise BadRequest("Status for checks must 'passing', 'warning', 'critical'")
     replaces = request.query.has("replace-existing-checks")
     replaces = replaces and request.query.get("replace-existing-checks") in ("", "true")
-    await agent.add_service(definition, replaces, definition.token or request.token)
+    await agent.local.add_service(definition, replaces, definition.token or request.token)
     return done()
 
 
@@ -92,7 +91,7 @@ async def deregister(agent: AgentDoor, request: Request) -> Reply:
     """`PUT /v1/agent/service/deregister/ID`: no error if there is none."""
     if not request.rest:
         raise Invalid("ServiceID missing")
-    await agent.remove_service(request.rest)
+    await agent.local.remove_service(request.rest)
     return done()
 
 
@@ -101,9 +100,9 @@ async def maintenance(agent: AgentDoor, request: Request) -> Reply:
     if not request.rest:
         raise BadRequest("Missing service ID")
     enable = flag(request, "enable")
-    if agent.local.service(request.rest) is None:
+    if agent.local.state.service(request.rest) is None:
         return refuse(404, f"No service registered with ID {quote(request.rest)}")
-    await agent.maintain_service(request.rest, enable, request.query.get("reason"), request.token)
+    await agent.local.maintain_service(request.rest, enable, request.query.get("reason"), request.token)
     return done()
 
 

@@ -276,9 +276,10 @@ class Errors:
     """What went wrong while a value was fitted to a shape. Go notes the first mismatch, goes on to
     the end and reports it then; where it stands is told by the struct and the path of fields."""
 
-    __slots__ = ("first", "path", "struct")
+    __slots__ = ("first", "lenient", "path", "struct")
 
-    def __init__(self) -> None:
+    def __init__(self, lenient: bool = False) -> None:
+        self.lenient = lenient  # unknown fields are ignored
         self.first = ""
         self.struct: str | None = None
         self.path: list[str] = []
@@ -425,7 +426,7 @@ class Object(Shape):
     def fit(self, value: Any, errors: Errors) -> Any:
         """A dict of the fields that were given, under the names of `fields`."""
         if self._translated:
-            return fit(value, self, inner=True)
+            return fit(value, self, errors.lenient, inner=True)
         return self._fit(value, errors)
 
     def _fit(self, value: Any, errors: Errors) -> Any:
@@ -436,6 +437,8 @@ class Object(Shape):
         struct, errors.struct = errors.struct, self._struct
         for key, entry in value.items():
             name = self._name(key)
+            if name is None and errors.lenient:
+                continue
             if name is None:
                 errors.note(f"json: unknown field {quote(key)}")
             elif entry is not None:
@@ -446,12 +449,12 @@ class Object(Shape):
         return result
 
 
-def fit(value: Any, shape: Shape, inner: bool = False) -> Any:
+def fit(value: Any, shape: Shape, lenient: bool = False, inner: bool = False) -> Any:
     """`value` (from `decode`) in `shape`; None stays None. JsonError has Go's text: for an unknown
-    field, or for a value of the wrong type."""
+    field (unless `lenient`), or for a value of the wrong type."""
     if value is None:
         return None
-    errors = Errors()
+    errors = Errors(lenient)
     result = shape._fit(value, errors) if inner and isinstance(shape, Object) else shape.fit(value, errors)
     if errors.first:
         raise JsonError(errors.first)

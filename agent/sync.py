@@ -1,0 +1,186 @@
+"""Anti-entropy at work: keeps the catalog's copy of this agent's services and checks like the original.
+
+What to do when is decided in core/node/antientropy.py, what differs in core/node/local.py."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from agent.logs import Logger
+from agent.world import World
+from core.api import catalog, health
+from core.api.endpoint import Answer, Command, QueryOptions, Question, Reply
+from core.errors import CtlError, Denied, Unavailable
+from core.node.antientropy import AntiEntropy
+from core.node.local import LocalState, Push
+from core.store.structs import DeregisterRequest, HealthCheck, Node, NodeService, RegisterRequest
+
+if TYPE_CHECKING:
+    from agent.calls import Calls
+
+_GONE = ("Unknown service", "Unknown check")
+
+
+class CatalogDoor(Protocol):
+    """The catalog as the servers have it. Everything raises CtlError."""
+
+    async def register(self, request: RegisterRequest) -> None: ...
+
+    async def deregister(self, request: DeregisterRequest) -> None: ...
+
+    async def node_services(self, node: str) -> tuple[Node | None, list[NodeService]]: ...
+
+    async def node_checks(self, node: str) -> list[HealthCheck]: ...
+
+
+class CallsCatalog:
+    """The catalog behind the agent's own calls."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    async def register(self, request: RegisterRequest) -> None:
+        await self._calls.apply(Command(catalog.REGISTER, request, _no_reply, request.datacenter))
+
+    async def deregister(self, request: DeregisterRequest) -> None:
+        await self._calls.apply(Command(catalog.DEREGISTER, request, _no_reply, request.datacenter))
+
+    async def node_services(self, node: str) -> tuple[Node | None, list[NodeService]]:
+        args = catalog.NameRequest(node)
+        found: tuple[Node | None, list[NodeService]]
+        found = self._calls.ask(Question(catalog.NODE_SERVICES, args, QueryOptions(), _no_reply)).value
+        return found
+
+    async def node_checks(self, node: str) -> list[HealthCheck]:
+        args = catalog.NameRequest(node)
+        found: list[HealthCheck]
+        found = self._calls.ask(Question(health.NODE_CHECKS, args, QueryOptions(), _no_reply)).value
+        return found
+
+
+def _no_reply(_: Answer) -> Reply:
+    return Reply()
+
+
+class Sync:
+    """The loop that looks and pushes. Belongs to the event loop that it was started on."""
+
+    def __init__(self, world: World, state: LocalState, door: CatalogDoor, log: Logger) -> None:
+        self._world = world
+        self._state = state
+        self._door = door
+        self._log = log
+        self._schedule = AntiEntropy(world.random, world.now())
+        self._awake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._failing = False
+        state.on_change = self._changed
+
+    def start(self) -> None:
+        """Begin with a full look."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.add_done_callback(self._ended)
+
+    async def stop(self) -> None:
+        """End; a request under way is given up."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    def server_up(self) -> None:
+        """A server has come, or there is a leader."""
+        self._schedule.server_up(self._world.now())
+        self._awake.set()
+
+    def set_nodes(self, count: int) -> None:
+        """How many nodes the cluster has: larger ones are looked over less often."""
+        self._schedule.nodes = count
+
+    def _changed(self) -> None:
+        self._schedule.changed()
+        self._awake.set()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """The loop only ends when it is told to; a defect in one round must not end anti-entropy."""
+        if self._task is not task or task.cancelled():
+            return
+        self._log.error("anti-entropy failed, starting anew", error=repr(task.exception()))
+        self._schedule.done("full", False, self._world.now())
+        self.start()
+
+    async def _run(self) -> None:
+        while True:
+            self._awake.clear()
+            self._state.tick(self._world.now())
+            work = self._schedule.due(self._world.now())
+            if work is None:
+                await self._sleep()
+                continue
+            ok = await self._look() and await self._push() if work == "full" else await self._push()
+            self._schedule.done(work, ok, self._world.now())
+
+    async def _sleep(self) -> None:
+        times = [when for when in (self._schedule.deadline(), self._state.deadline()) if when is not None]
+        delay = max(0.0, min(times) - self._world.now()) if times else None
+        timer = asyncio.get_running_loop().call_later(delay, self._awake.set) if delay is not None else None
+        try:
+            await self._awake.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def _look(self) -> bool:
+        name = self._state.node.node
+        try:
+            node, services = await self._door.node_services(name)
+            checks = await self._door.node_checks(name)
+        except (CtlError, OSError) as error:
+            self._fails("failed to sync remote state", error)
+            return False
+        self._state.compare(node, services, checks)
+        return True
+
+    async def _push(self) -> bool:
+        ok = True
+        for push in self._state.pushes():
+            try:
+                await self._send(push)
+            except (Unavailable, OSError) as error:
+                self._fails("failed to sync changes", error)
+                return False
+            except Denied as error:
+                self._log.warn("sync blocked by ACLs", what=_named(push), error=error)
+                self._state.dropped(push)
+            except CtlError as error:
+                self._fails("failed to sync changes", error, _named(push))
+                ok = False
+        if ok:
+            self._failing = False
+        return ok
+
+    async def _send(self, push: Push) -> None:
+        if isinstance(push.request, RegisterRequest):
+            await self._door.register(push.request)
+            self._log.info("Synced", what=_named(push))
+        else:
+            try:
+                await self._door.deregister(push.request)
+            except CtlError as error:
+                if not error.text.startswith(_GONE):
+                    raise
+            self._log.info("Deregistered", what=_named(push))
+        self._state.pushed(push)
+
+    def _fails(self, text: str, error: Exception, what: str = "") -> None:
+        """Say so the first time, and quietly while it goes on."""
+        say = self._log.debug if self._failing and not what else self._log.warn
+        self._failing = True
+        say(text, what=what or self._state.node.node, error=error)
+
+
+def _named(push: Push) -> str:
+    if push.service_id:
+        return f"service {push.service_id}"
+    return f"check {push.check_ids[0]}" if push.check_ids else "node info"
