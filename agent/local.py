@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from agent.aliases import Aliases
@@ -46,7 +46,7 @@ class LocalSettings(Struct, kw_only=True):
     """`enable_script_checks`."""
     check_update_interval: int = 300 * SECOND
     discard_check_output: bool = False
-    checks: CheckSettings = CheckSettings()
+    checks: CheckSettings = field(default_factory=CheckSettings)
 
 
 class LocalAgent:
