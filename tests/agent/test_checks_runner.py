@@ -278,7 +278,7 @@ def test_one_that_hangs_delays_nobody(run: Run) -> None:
             )
             started = time.monotonic()
             await bench.until(lambda: bench.results)
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 8  # the others take 10 s
             assert bench.results[0][:2] == ("quick", "passing")
             await bench.runner.stop_all()
 

@@ -43,7 +43,7 @@ def nothing_left() -> Any:
     while zombies() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert zombies() == []
-    assert descriptors() == before
+    assert descriptors() <= before
     assert not process._living
 
 
@@ -366,7 +366,7 @@ def test_three_hundred_runs_leave_nothing(run: Run) -> None:
         before = descriptors()
         for start in range(0, 300, 20):
             await asyncio.gather(*(one(turn) for turn in range(start, start + 20)))
-        assert descriptors() == before
+        assert descriptors() <= before
         assert zombies() == []
 
     run(main())
