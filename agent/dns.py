@@ -93,9 +93,9 @@ class DnsServer:
         self._tcp_memory.clear()
 
     def reload(self, settings: DnsSettings) -> None:
-        """Answer by other settings from now on."""
-        self._settings = settings
+        """Answer by other settings from now on. ConfigError leaves things as they were."""
         self._recursors = Recursors(settings, self._world)
+        self._settings = settings
         self.udp_memory.clear()
         self._tcp_memory.clear()
 

@@ -14,6 +14,7 @@ from core.dns import packet
 from core.dns import record as rr
 from core.dns.record import Record
 from core.dns.settings import DnsSettings
+from core.errors import ConfigError
 
 _log = get_logger("agent.dns")
 _OPEN = 512  # questions under way; each has a socket
@@ -116,11 +117,14 @@ async def _by_tcp(server: tuple[str, int], query: bytes) -> bytes:
 
 
 def server_address(text: str) -> tuple[str, int]:
-    """`8.8.8.8`, `8.8.8.8:53`, `::1`, `[::1]:53` as host and port."""
+    """`8.8.8.8`, `8.8.8.8:53`, `::1`, `[::1]:53` as host and port. ConfigError if it is none of these."""
     if text.startswith("["):
-        host, _, port = text[1:].partition("]")
-        return host, int(port[1:] or 53)
-    if text.count(":") == 1:
+        host, _, rest = text[1:].partition("]")
+        port = rest.removeprefix(":") or "53"
+    elif text.count(":") == 1:
         host, _, port = text.partition(":")
-        return host, int(port)
-    return text, 53
+    else:
+        host, port = text, "53"
+    if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ConfigError(f'recursors: "{text}" is not an address, or address and port')
+    return host, int(port)

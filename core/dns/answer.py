@@ -13,7 +13,7 @@ from core.dns import question as q
 from core.dns import record as rr
 from core.dns.question import Meaning, meaning
 from core.dns.record import Record
-from core.dns.settings import DnsSettings
+from core.dns.settings import DnsSettings, bounded
 from core.store.structs import CRITICAL, PASSING, WARNING, CheckServiceNode, Node, NodeService
 from core.store.watch import Watch
 
@@ -95,6 +95,7 @@ class _Lookup:
         self.watch = watch
         self.outside = outside
         self.wanted: set[tuple[bytes, int]] = set()
+        self.node_ttl = bounded(settings.node_ttl)
         self.domain = settings.domain_labels()
         self.place = (rr.octets(settings.datacenter), *self.domain)
 
@@ -136,7 +137,7 @@ class _Lookup:
             packed = bytes.fromhex(digits)
         except ValueError:
             return Reply(rcode=rr.NXDOMAIN)
-        record = rr.address(name.lower(), packed, self.settings.node_ttl)
+        record = rr.address(name.lower(), packed, self.node_ttl)
         return Reply(entries=[Entry((record,))])
 
     def _node(self, wanted: str, name: bytes, type: int, depth: int) -> Reply:
@@ -145,7 +146,7 @@ class _Lookup:
             return Reply(rcode=rr.NXDOMAIN)
         if type not in (rr.A, rr.AAAA, rr.ANY, rr.TXT):
             return Reply()
-        ttl = self.settings.node_ttl
+        ttl = self.node_ttl
         found: list[Record] = []
         if type != rr.TXT:
             found = self._node_addresses(node, name, type, ttl, depth)
@@ -263,12 +264,9 @@ class _Lookup:
     # -- the zone itself
 
     def _soa(self) -> Record:
-        numbers = self.settings.soa
-        return rr.soa(
-            rr.wire_name(*self.domain) or b"\0",
-            self.serial,
-            (numbers.refresh, numbers.retry, numbers.expire, numbers.min_ttl),
-        )
+        soa = self.settings.soa
+        numbers = (bounded(soa.refresh), bounded(soa.retry), bounded(soa.expire), bounded(soa.min_ttl))
+        return rr.soa(rr.wire_name(*self.domain) or b"\0", self.serial, numbers)
 
     def _authority(self) -> Reply:
         servers = self._servers()[:_MAX_SERVERS]
@@ -284,7 +282,7 @@ class _Lookup:
         """NS records of the domain, each with its glue."""
         _, instances = self.catalog.check_service_nodes(_SERVERS, [], self.watch)
         zone = rr.wire_name(*self.domain) or b"\0"
-        ttl = self.settings.node_ttl
+        ttl = self.node_ttl
         entries = []
         for instance in instances:
             target = self._name(instance.node.node.lower(), b"node")

@@ -43,10 +43,10 @@ class DnsSettings(Struct, frozen=True, kw_only=True):
         for pattern, seconds in self.service_ttl.items():
             pattern = pattern.lower()
             if pattern == name:
-                return seconds
+                return bounded(seconds)
             if pattern.endswith("*") and len(pattern) > best and name.startswith(pattern[:-1]):
                 best, ttl = len(pattern), seconds
-        return ttl
+        return bounded(ttl)
 
     def domain_labels(self) -> tuple[bytes, ...]:
         return labels_of(self.domain)
@@ -57,6 +57,11 @@ class DnsSettings(Struct, frozen=True, kw_only=True):
         if self.alt_domain:
             zones.append(labels_of(self.alt_domain))
         return sorted(zones, key=len, reverse=True)
+
+
+def bounded(seconds: int) -> int:
+    """Seconds as a record can carry them (RFC 2181 section 8)."""
+    return min(max(seconds, 0), 0x7FFFFFFF)
 
 
 @lru_cache(maxsize=64)

@@ -16,7 +16,9 @@ import pytest
 import uvloop
 
 from agent.dns import _bind
+from agent.dns_recursors import server_address
 from core.dns import packet
+from core.errors import ConfigError
 from tests.agent.test_dns_server import DEADLINE, HOST, Running, framed, read_message, running
 
 Answering = Callable[[dns.message.Message], list[bytes]]
@@ -275,9 +277,13 @@ def test_too_many_waiting_questions_are_refused(monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_recursor_addresses(text: str, expected: tuple[str, int]) -> None:
-    from agent.dns_recursors import server_address
-
     assert server_address(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", ":53", "192.0.2.1:dns", "192.0.2.1:0", "[::1]:99999", "[::1]53x"])
+def test_broken_recursor_addresses(text: str) -> None:
+    with pytest.raises(ConfigError, match="recursors"):
+        server_address(text)
 
 
 def test_own_questions_are_well_formed() -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from core.dns import packet
 from core.dns import record as rr
 from core.dns.answer import Entry, Reply, answer
-from core.dns.settings import DnsSettings
+from core.dns.settings import DnsSettings, Soa
 from tests.core.dns.maker import Maker
 
 SERIAL = 1_700_000_000
@@ -198,6 +198,17 @@ def test_without_compression() -> None:
     assert {rrset.to_text() for rrset in parsed(long).answer} == {
         rrset.to_text() for rrset in parsed(short).answer
     }
+
+
+def test_ttls_that_no_record_can_carry_are_bounded() -> None:
+    maker = Maker()
+    maker.many("web", 1)
+    for seconds, ttl in ((-5, 0), (1 << 40, 0x7FFFFFFF)):
+        soa = Soa(refresh=seconds, retry=seconds, expire=seconds, min_ttl=seconds)
+        settings = DnsSettings(node_ttl=seconds, service_ttl={"*": seconds}, soa=soa)
+        for name in ("web.service.consul", "node1.node.consul", "0a000001.addr.consul"):
+            assert parsed(respond(maker, name, "A", settings)).answer[0].ttl == ttl
+        assert parsed(respond(maker, "consul", "SOA", settings)).answer[0].ttl == ttl
 
 
 def test_srv_targets_are_not_compressed() -> None:
