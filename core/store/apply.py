@@ -18,7 +18,6 @@ from core.store.structs import (
     AutopilotSetConfigRequest,
     Coordinate,
     DeregisterRequest,
-    DirEntry,
     FederationState,
     PreparedQuery,
     PreparedQueryRequest,
@@ -94,20 +93,7 @@ def _deregister(store: Store, index: int, value: Any) -> None:
 
 @handles(commands.KVS)
 def _kvs(store: Store, index: int, value: Any) -> bool | None:
-    # by hand, since this is the hot path; the general decoder takes twice as long
-    if type(value) is not dict or type(entry := value.get(b"DirEnt")) is not dict:
-        raise DecodeError("not a KVSRequest")
-    decoded = DirEntry(
-        wire.raw(entry.get(b"Key")),
-        None if (content := entry.get(b"Value")) is None else wire.raw(content),
-        wire.integer(entry.get(b"Flags")),
-        wire.integer(entry.get(b"LockIndex")),
-        wire.text(entry.get(b"Session")),
-        0,
-        wire.integer(entry.get(b"ModifyIndex")),
-    )
-    op = wire.text(value.get(b"Op"))
-    return kv.apply_op(store, index, op, decoded)
+    return kv.apply_op(store, index, text_field(value, b"Op"), kv.entry_from_wire(field(value, b"DirEnt")))
 
 
 @handles(commands.SESSION)

@@ -16,9 +16,8 @@ import msgspec
 from core.codec import msgpack, wire
 from core.codec.msgpack import DecodeError
 from core.errors import CtlError
-from core.store import acl_structs, commands, mesh, register, sessions, structs
+from core.store import acl_structs, commands, kv, mesh, register, sessions, structs
 from core.store.state import Store
-from core.store.view import NodeKey
 
 SLICE = 32 * 1024
 Record = tuple[int, Any]
@@ -108,9 +107,10 @@ def _records(frozen: _Frozen) -> Iterator[Record]:
 
 def _catalog_records(tables: dict[str, tuple[dict[Any, Any], list[Any]]]) -> Iterator[Record]:
     """Per node one record for itself, then one per service, then one per check."""
-    services = _by_node(tables["services"])
-    checks = _by_node(tables["checks"])
     nodes, order = tables["nodes"]
+    services, service_keys = tables["services"]
+    checks, check_keys = tables["checks"]
+    service_at = check_at = 0  # all three are in the order of node names
     for name in order:
         node: structs.Node = nodes[name]
         request = structs.RegisterRequest(
@@ -125,18 +125,12 @@ def _catalog_records(tables: dict[str, tuple[dict[Any, Any], list[Any]]]) -> Ite
         )
         base = wire.to_wire(request)
         yield commands.REGISTER, base
-        for service in services.get(name, ()):
-            yield commands.REGISTER, {**base, "Service": wire.to_wire(service)}
-        for check in checks.get(name, ()):
-            yield commands.REGISTER, {**base, "Check": wire.to_wire(check)}
-
-
-def _by_node(table: tuple[dict[NodeKey, Any], list[NodeKey]]) -> dict[str, list[Any]]:
-    rows, order = table
-    grouped: dict[str, list[Any]] = {}
-    for key in order:
-        grouped.setdefault(key[0], []).append(rows[key])
-    return grouped
+        while service_at < len(service_keys) and service_keys[service_at][0] == name:
+            yield commands.REGISTER, {**base, "Service": wire.to_wire(services[service_keys[service_at]])}
+            service_at += 1
+        while check_at < len(check_keys) and check_keys[check_at][0] == name:
+            yield commands.REGISTER, {**base, "Check": wire.to_wire(checks[check_keys[check_at]])}
+            check_at += 1
 
 
 Restorer = Callable[[Store, Any, int], None]
@@ -224,7 +218,7 @@ def _restore_session(store: Store, value: Any, last_index: int) -> None:
 
 @_restores(commands.KVS)
 def _restore_key(store: Store, value: Any, last_index: int) -> None:
-    entry = wire.from_wire(structs.DirEntry, value)
+    entry = kv.entry_from_wire(value)
     store.kv.put(entry.key, entry)
     _raise_index(store, "kvs", entry.modify_index)
 

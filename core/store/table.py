@@ -52,11 +52,6 @@ class Table(Generic[K, V]):
         keys: Iterator[K] = self._order.irange(low, high, inclusive=(True, False))
         return keys
 
-    def first_key_from(self, low: K) -> K | None:
-        """The first key that is not below `low`."""
-        at = self._order.bisect_left(low)
-        return self._order[at] if at < len(self._order) else None
-
     def group(self, index: str, group: Any) -> list[K]:
         """The keys of the rows in `group` of a secondary index, in order. Do not change the list, and
         copy it before changing the table."""
@@ -79,6 +74,20 @@ class Table(Generic[K, V]):
             self._journal.append((self, key, old))
             self._place(key, old, None)
         return old
+
+    def remove_between(self, low: K, high: K | None) -> list[K]:
+        """Take out all rows with keys from `low` up to but not including `high` (None: to the end) and
+        return their keys. Much cheaper than one by one when they are many."""
+        start = self._order.bisect_left(low)
+        end = len(self._order) if high is None else self._order.bisect_left(high)
+        keys: list[K] = list(self._order[start:end])
+        del self._order[start:end]
+        for key in keys:
+            old = self.rows.pop(key)
+            self._journal.append((self, key, old))
+            for group_of, members in self._groups.values():
+                _leave(members, group_of(key, old), key)
+        return keys
 
     def undo(self, key: K, old: V | None) -> None:
         """Bring back what was there before a change (None: nothing)."""

@@ -34,11 +34,12 @@ class PrefixCells(Cells):
         else:
             del self._lengths[len(prefix)]
 
-    def above(self, key: bytes) -> list[bytes]:
-        """The watched prefixes that `key` starts with."""
-        size = len(key)
-        found = (key[:length] for length in self._lengths if length <= size)
-        return [prefix for prefix in found if prefix in self]
+    def above(self, keys: list[bytes]) -> list[Hashable]:
+        """The watched prefixes that any of `keys` starts with."""
+        found: list[Hashable] = []
+        for length in self._lengths:
+            found += {key[:length] for key in keys if len(key) >= length} & self.keys()
+        return found
 
 
 class View:
@@ -181,13 +182,9 @@ class View:
                     self.on_release(key, delay)
 
     def _fire_keys(self, keys: list[bytes]) -> None:
-        groups = []
-        prefixes: set[bytes] = set()
-        for key in keys:
-            if group := self._key_cells.get(key):
-                groups.append(group)
-            prefixes.update(self._prefix_cells.above(key))
-        groups.extend(self._prefix_cells[prefix] for prefix in prefixes)
+        cells = self._key_cells
+        groups = [group for key in keys if (group := cells.get(key))] if cells else []
+        groups += [self._prefix_cells[prefix] for prefix in self._prefix_cells.above(keys)]
         _fire(groups)
 
     def fire_all_watches(self) -> None:
