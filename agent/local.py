@@ -114,6 +114,15 @@ class LocalAgent:
         """There is a server, or a leader: sync soon."""
         self.sync.server_up()
 
+    def counts(self) -> dict[str, str]:
+        """How many there are of what, as `consul info` shows it."""
+        return {
+            "check_monitors": str(self.runner.monitors),
+            "check_ttls": str(self.runner.ttls),
+            "checks": str(len(self.state.checks)),
+            "services": str(len(self.state.services)),
+        }
+
     def _restore(self, files: LocalFiles) -> None:
         for service in files.services():
             if service.service.id in self._file_services:
