@@ -125,6 +125,12 @@ class Front:
             entry.watch.close()
         self._answers.clear()
 
+    def take_served(self) -> list[tuple[str, int]]:
+        """Requests by route since the last time this was asked."""
+        counts = list(self.served.items())
+        self.served.clear()
+        return counts
+
     def _date_line(self, second: int) -> bytes:
         if second != self._second:
             self._second = second

@@ -387,10 +387,10 @@ class HttpServer:
         make: Callable[[], Connection] = lambda: Connection(self)  # noqa: E731
         self._servers.append(await self.loop.create_server(make, host, port, ssl=tls, backlog=1024))
 
-    async def listen_unix(self, sock: Any) -> None:
+    async def listen_unix(self, sock: Any, tls: Any = None) -> None:
         """Listen on a bound Unix socket."""
         make: Callable[[], Connection] = lambda: Connection(self)  # noqa: E731
-        self._servers.append(await self.loop.create_unix_server(make, sock=sock, backlog=1024))
+        self._servers.append(await self.loop.create_unix_server(make, sock=sock, ssl=tls, backlog=1024))
 
     def stop_accepting(self) -> None:
         for server in self._servers:

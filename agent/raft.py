@@ -20,9 +20,9 @@ from agent.raft_snapshots import Snapshotter
 from agent.raft_state import open_state
 from agent.raft_writer import LogWriter
 from agent.snapshots import SnapshotMeta
-from agent.wal import SEGMENT_SIZE, Frame
+from agent.raft_view import RaftView
+from agent.wal import SEGMENT_SIZE, Frame, LogStore, MemoryLog
 from agent.wal_files import Files
-from core.codec import duration
 from core.errors import CtlError, NoLeader, StorageFull, Unavailable
 from core.raft.chunking import chunk
 from core.raft.configuration import Configuration, Server
@@ -56,7 +56,7 @@ class RaftSettings(Struct, frozen=True, kw_only=True):
 class StateMachine(Protocol):
     """The replicated state. `snapshot` freezes the state when called; its chunks may be taken later."""
 
-    def apply(self, index: int, data: bytes, extensions: bytes | None = None) -> object: ...
+    def apply(self, index: int, data: bytes, extensions: bytes, term: int) -> object: ...
 
     def snapshot(self) -> Iterator[bytes]: ...
 
@@ -71,14 +71,14 @@ class Transport(Protocol):
     def answer(self, request: Request, response: Response) -> None: ...
 
 
-class RaftService:
+class RaftService(RaftView):
     """One server's share of the cluster's log."""
 
     def __init__(
         self,
         node_id: str,
         address: str,
-        data_dir: Path | None,
+        folder: Path | None,
         fsm: StateMachine,
         settings: RaftSettings,
         world: World,
@@ -86,12 +86,12 @@ class RaftService:
         transport: Transport | None = None,
         files: Files | None = None,
     ) -> None:
-        """`data_dir` None keeps everything in memory; else the log lies in `data_dir`/raft."""
-        self.node_id, self.address = node_id, address
+        """`folder` is the data directory's `raft`; None keeps everything in memory."""
+        super().__init__(node_id, address, settings.timing, world)
         self.settings = settings
-        self._folder = data_dir / "raft" if data_dir else None
+        self.log_store: LogStore = MemoryLog()
+        self._folder = folder
         self._fsm = fsm
-        self._world = world
         self._metrics = metrics
         self._transport = transport
         self._files = files
@@ -105,11 +105,9 @@ class RaftService:
         self._held_in_flight: list[Outgoing] = []
         self._marks: list[tuple[int, int, bool, asyncio.Future[None]]] = []
         self._sent_at = 0.0
-        self._applied = 0
         self._full = False
         self._spare_task: asyncio.Future[None] | None = None
         self._spare_retry_at = 0.0
-        self._stopped = False
         self._started = False
 
     # Life
@@ -150,9 +148,9 @@ class RaftService:
 
     async def stop(self) -> None:
         """End; what was acknowledged is durable, what waits gets an error."""
-        if self._stopped or not self._started:
+        if not self._started:
             return
-        self._stopped = True
+        self._stopped, self._started = True, False
         self._driver.close()
         await self._snapshotter.stop()
         if self._spare_task is not None:
@@ -166,7 +164,7 @@ class RaftService:
             future.cancel()
         self._marks.clear()
 
-    def reload(self, settings: RaftSettings) -> None:
+    def configure(self, settings: RaftSettings) -> None:
         """Take over what may change while running: when to take snapshots and what to keep."""
         self.settings = settings
 
@@ -191,6 +189,7 @@ class RaftService:
             if entries is None:
                 index = node.propose(Entry(data=data))
             else:
+                done = _unchunked(done)
                 for entry in entries:
                     index = node.propose(entry)
         except CtlError as error:
@@ -262,81 +261,6 @@ class RaftService:
         if self._was_ready:
             callback(True)
 
-    # What others may know
-
-    @property
-    def is_leader(self) -> bool:
-        """Leader, and the state has everything that earlier leaders committed."""
-        leader = self.node.leader
-        return leader is not None and self._applied >= leader.noop_index and not self._stopped
-
-    @property
-    def leader_id(self) -> str:
-        return self.node.leader_id if self.node.leader is None or self.is_leader else ""
-
-    @property
-    def leader_address(self) -> str:
-        """`ip:port` of the leader, "" if none is known."""
-        return self.node.leader_address if self.node.leader is None or self.is_leader else ""
-
-    @property
-    def term(self) -> int:
-        return self.node.term
-
-    @property
-    def last_index(self) -> int:
-        return self.node.log.last
-
-    @property
-    def commit_index(self) -> int:
-        return self.node.commit
-
-    @property
-    def applied_index(self) -> int:
-        return self._applied
-
-    @property
-    def state(self) -> str:
-        """Leader, Follower or Candidate."""
-        return self.node.role
-
-    @property
-    def configuration(self) -> Configuration:
-        return self.node.configurations.latest
-
-    def last_contact(self) -> str:
-        """Go duration since a leader was heard: "0" on the leader, "never"."""
-        if self.node.leader is not None:
-            return "0"
-        if self.node.contact is None:
-            return "never"
-        return duration.show(int((self._world.now() - self.node.contact) * duration.SECOND))
-
-    def stats(self) -> dict[str, str]:
-        """The raft section of /v1/agent/self."""
-        node = self.node
-        peers = [voter for voter in self.configuration.voters if voter != self.node_id]
-        return {
-            "applied_index": str(self._applied),
-            "commit_index": str(node.commit),
-            "fsm_pending": str(node.applied - self._applied),
-            "last_contact": self.last_contact(),
-            "last_log_index": str(node.log.last),
-            "last_log_term": str(node.log.last_term),
-            "last_snapshot_index": str(node.snapshot_index),
-            "last_snapshot_term": str(node.snapshot_term),
-            "latest_configuration": str(self.configuration),
-            "latest_configuration_index": "0",  # Consul 1.9.8 never shows another number
-            "num_peers": str(len(peers) if self.configuration.votes(self.node_id) else 0),
-            "protocol_version": "3",
-            "protocol_version_max": "3",
-            "protocol_version_min": "0",
-            "snapshot_version_max": "1",
-            "snapshot_version_min": "0",
-            "state": node.role,
-            "term": str(node.term),
-        }
-
     # Doing what the machine asks for
 
     def _act(self, ready: Ready) -> None:
@@ -375,11 +299,11 @@ class RaftService:
         for entry in entries:
             index, result = entry.index, None
             if entry.type == COMMAND:
-                data = entry.data or b""
-                if entry.extensions is None:
-                    result = apply(index, data)
-                else:
-                    result = apply(index, data, entry.extensions)
+                try:
+                    result = apply(index, entry.data or b"", entry.extensions or b"", entry.term)
+                except Exception as error:
+                    self._halt(index, error)
+                    raise
             self._applied = index
             done = waiting.pop(index, None)
             if done is not None:
@@ -387,6 +311,15 @@ class RaftService:
                 _tell(done, result)
         if not waiting:
             self._waiting_bytes = 0
+
+    def _halt(self, index: int, error: Exception) -> None:
+        """An entry cannot be applied: going on would make this server's state differ from the others'."""
+        _LOG.critical("log entry %d cannot be applied, this server stops taking part: %s", index, error)
+        self.failure = error
+        self._stopped = True
+        self._driver.close()
+        self._fail_waiting(0, Unavailable(f"log entry {index} cannot be applied: {error}"))
+        self._settle()
 
     def installed(self, success: bool, meta: SnapshotMeta | None) -> None:
         """The machine's leader sent a snapshot, and it was restored or could not be."""
@@ -500,6 +433,13 @@ class RaftService:
             _tell(self._waiting.pop(index), error)
         if not self._waiting:
             self._waiting_bytes = 0
+
+
+def _unchunked(done: Done) -> Done:
+    """The state machine wraps the result of a command that came in chunks."""
+    from core.store.fsm import ChunkingSuccess
+
+    return lambda result: done(result.response if isinstance(result, ChunkingSuccess) else result)
 
 
 def _raised(result: object) -> object:

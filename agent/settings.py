@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent import logs, telemetry
+from agent.checks import CheckSettings
+from agent.checks_net import AgentTls
 from agent.front import FrontSettings
+from agent.local import LocalSettings
+from agent.raft import RaftSettings
 from agent.tls import TlsFiles
 from core.codec.duration import SECOND
 from core.dns.settings import DnsSettings, Soa
+from core.raft.settings import Settings as Timing
 
 if TYPE_CHECKING:
     from core.config.settings import Config
@@ -91,4 +96,36 @@ def https(config: Config) -> TlsFiles:
         verify_incoming=config["tls.https.verify_incoming"],
         min_version=config["tls.https.tls_min_version"],
         cipher_suites=config["tls.https.tls_cipher_suites"],
+    )
+
+
+def raft(config: Config) -> RaftSettings:
+    return RaftSettings(
+        timing=Timing().scaled(config["performance.raft_multiplier"]),
+        snapshot_interval=seconds(config["raft_snapshot_interval"]),
+        snapshot_threshold=config["raft_snapshot_threshold"],
+        trailing_logs=config["raft_trailing_logs"],
+    )
+
+
+def local(config: Config) -> LocalSettings:
+    everywhere: bool = config["enable_script_checks"]
+    return LocalSettings(
+        scripts_from_files=everywhere or config["enable_local_script_checks"],
+        scripts_from_api=everywhere,
+        check_update_interval=config["check_update_interval"],
+        discard_check_output=config["discard_check_output"],
+        checks=CheckSettings(output_max_size=config["check_output_max_size"], agent_tls=_check_tls(config)),
+    )
+
+
+def _check_tls(config: Config) -> AgentTls | None:
+    """The agent's own certificate, for checks of services that demand one."""
+    if not config["enable_agent_tls_for_checks"]:
+        return None
+    return AgentTls(
+        ca_file=config["tls.defaults.ca_file"],
+        ca_path=config["tls.defaults.ca_path"],
+        cert_file=config["tls.defaults.cert_file"],
+        key_file=config["tls.defaults.key_file"],
     )

@@ -64,9 +64,12 @@ async def force_leave(agent: AgentDoor, request: Request) -> Reply:
 
 
 async def reload(agent: AgentDoor, request: Request) -> Reply:
-    """`PUT /v1/agent/reload`: all of the configuration, or nothing."""
-    await agent.reload()
-    return done()
+    """`PUT /v1/agent/reload`: all of the configuration, or nothing. The header names what waits for a restart."""
+    waiting = await agent.reload()
+    reply = done()
+    if waiting:
+        reply.headers = {"X-Ctl-Needs-Restart": "; ".join(waiting)}
+    return reply
 
 
 async def maintenance(agent: AgentDoor, request: Request) -> Reply:

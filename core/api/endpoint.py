@@ -245,7 +245,8 @@ class AgentDoor(Protocol):
 
     async def force_leave(self, node: str, prune: bool) -> None: ...
 
-    async def reload(self) -> None: ...
+    async def reload(self) -> list[str]:
+        """Take the new configuration, all of it or nothing; what waits for a restart is returned."""
 
 
 Handler = Callable[[AgentDoor, Request], Outcome]

@@ -39,6 +39,11 @@ def dir_entry(entry: DirEntry) -> Json:
     return out
 
 
+def by_key(items: dict[str, str] | None) -> dict[str, str] | None:
+    """A map as Go writes it: sorted by key, null when nil."""
+    return None if items is None else {key: items[key] for key in sorted(items)}
+
+
 def node(item: Node) -> Json:
     """structs.Node."""
     return {
@@ -46,8 +51,8 @@ def node(item: Node) -> Json:
         "Node": item.node,
         "Address": item.address,
         "Datacenter": item.datacenter,
-        "TaggedAddresses": item.tagged_addresses,
-        "Meta": item.meta,
+        "TaggedAddresses": by_key(item.tagged_addresses),
+        "Meta": by_key(item.meta),
         "CreateIndex": item.create_index,
         "ModifyIndex": item.modify_index,
     }
@@ -87,7 +92,7 @@ def node_service(item: NodeService) -> Json:
     out["Address"] = item.address
     if item.tagged_addresses:
         out["TaggedAddresses"] = addresses(item.tagged_addresses)
-    out["Meta"] = item.meta
+    out["Meta"] = by_key(item.meta)
     out["Port"] = item.port
     out["Weights"] = weights(item.weights)
     out["EnableTagOverride"] = item.enable_tag_override
@@ -105,8 +110,8 @@ def service_node(host: Node, item: NodeService) -> Json:
         "Node": host.node,
         "Address": host.address,
         "Datacenter": host.datacenter,
-        "TaggedAddresses": host.tagged_addresses,
-        "NodeMeta": host.meta,
+        "TaggedAddresses": by_key(host.tagged_addresses),
+        "NodeMeta": by_key(host.meta),
         "ServiceKind": item.kind,
         "ServiceID": item.id,
         "ServiceName": item.service,
@@ -116,7 +121,7 @@ def service_node(host: Node, item: NodeService) -> Json:
     if item.tagged_addresses:
         out["ServiceTaggedAddresses"] = addresses(item.tagged_addresses)
     out["ServiceWeights"] = weights(item.weights)
-    out["ServiceMeta"] = item.meta or {}
+    out["ServiceMeta"] = by_key(item.meta or {})
     out["ServicePort"] = item.port
     out["ServiceEnableTagOverride"] = item.enable_tag_override
     out["ServiceProxy"] = mesh_proxy(item.proxy)

@@ -1,0 +1,284 @@
+"""The agent that endpoints see: it owns the state, the log, the local services and the listeners.
+
+`start` builds from the inside out: state, log, HTTP (so that clients get an answer early), duties,
+local services, DNS. `stop` takes it apart the other way round."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent import describe, identity, joining, settings
+from agent.calls import Calls
+from agent.dns import DnsServer
+from agent.front import Front
+from agent.http import HttpServer
+from agent.leader import LeaderDuties
+from agent.listeners import Listeners
+from agent.local import LocalAgent
+from agent.logs import LogHub, Subscription, get_logger, set_level
+from agent.raft import RaftService
+from agent.sync import CallsCatalog
+from agent.telemetry import Telemetry
+from agent.wire import Wire
+from core.api.router import Router
+from core.api.table import ROUTES
+from core.config.diff import Reload, compare
+from core.errors import ConfigError, Unavailable
+from core.metrics import Metrics
+from core.node.leader import MemberFacts
+from core.store.fsm import FSM
+from core.store.structs import Node
+
+if TYPE_CHECKING:
+    from agent.world import World
+    from core.config.addresses import Addresses
+    from core.config.settings import Config
+
+
+class Agent:
+    """One agent. `load` reads the configuration again, for reloads."""
+
+    def __init__(
+        self, config: Config, addresses: Addresses, load: Callable[[], Config], world: World, hub: LogHub
+    ) -> None:
+        self.config = config
+        self.addresses = addresses
+        self.world = world
+        self.logs = hub
+        self.stopping = asyncio.Event()
+        self.exit_code = 1
+        self._load = load
+        self._log = get_logger("agent")
+        self._reloading = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+        self.data_dir = None if config.dev else Path(config["data_dir"])
+        self.node_id = identity.node_id(world, config["node_id"], self.data_dir)
+        self.metrics = Metrics(
+            world.wall(),
+            prefix=config["telemetry.metrics_prefix"],
+            host="" if config["telemetry.disable_hostname"] else identity.host_name(),
+            retention=settings.seconds(config["telemetry.prometheus_retention_time"]),
+            filters=config["telemetry.prefix_filter"],
+            filter_default=config["telemetry.filter_default"],
+        )
+        self._telemetry = Telemetry(self.metrics, settings.sinks(config))
+        self._fsm = FSM()
+        self.store = self._fsm.store
+        self.raft = self._make_raft() if config["server"] else None
+        self.calls = Calls(self.store, self.raft, config["datacenter"])
+        wire = Wire("allow", config["http_config.response_headers"], always_pretty=config.dev)
+        self.front = Front(
+            self,
+            self.calls,
+            wire,
+            settings.front(config),
+            world.random,
+            get_logger("agent.http"),
+            self._loop,
+            Router(ROUTES),
+        )
+        self.http = HttpServer(
+            self.front,
+            self._loop,
+            config["limits.http_max_conns_per_client"],
+            config["http_config.max_header_bytes"],
+        )
+        self._listeners = Listeners(self.http, config, self._log)
+        self.dns = DnsServer(self.store, settings.dns(config), world, self.metrics)
+        self._duties = LeaderDuties(self.calls, self._facts, config["datacenter"], get_logger("agent.leader"))
+        self.local = LocalAgent(
+            world,
+            self._node(config),
+            CallsCatalog(self.calls),
+            self.data_dir,
+            settings.local(config),
+            self._log,
+        )
+
+    def _node(self, config: Config) -> Node:
+        """This node as the catalog should have it."""
+        return Node(
+            id=self.node_id,
+            node=config["node_name"],
+            address=self.addresses.advertise,
+            datacenter=config["datacenter"],
+            tagged_addresses={**self.addresses.tagged, **config["tagged_addresses"]},
+            meta={**config["node_meta"], "consul-network-segment": ""},
+        )
+
+    def _make_raft(self) -> RaftService:
+        return RaftService(
+            self.node_id,
+            f"{self.addresses.advertise}:{self.config['ports.server']}",
+            self.data_dir,
+            self._fsm,
+            settings.raft(self.config),
+            self.world,
+            self.metrics,
+        )
+
+    # life
+
+    async def start(self) -> None:
+        """Open everything. ConfigError when something cannot be had."""
+        for text in self.addresses.notices:
+            self._log.warn(text)
+        self._telemetry.start(self.world.wall())
+        self.metrics.register_collector(self._collect)
+        if self.raft is not None:
+            self.raft.on_leader(self._leader_changed)
+            await self.raft.start(self.config["bootstrap"] or self.config.dev)
+        await self._listeners.open(self.addresses.http, self.addresses.https)
+        await self.local.start(self.config.services, self.config.checks)
+        await self._start_dns()
+        await self._listeners.open_default_socket()
+
+    async def _start_dns(self) -> None:
+        pairs = [(listener.host, listener.port) for listener in self.addresses.dns]
+        try:
+            await self.dns.start(pairs)
+        except OSError as error:
+            places = ", ".join(str(listener) for listener in self.addresses.dns)
+            words = os.strerror(error.errno).lower() if error.errno else str(error)
+            raise ConfigError(f"cannot listen for dns on {places}: {words}") from None
+
+    async def stop(self) -> None:
+        """Close everything, keeping what must last."""
+        self.http.stop_accepting()
+        self._duties.stop()
+        await self.dns.stop()
+        await self.local.stop()
+        if self.raft is not None:
+            await self.raft.stop()
+        self.http.close_connections()
+        self._listeners.remove_sockets()
+        self._telemetry.stop()
+
+    def _leader_changed(self, is_leader: bool) -> None:
+        self.front.forget_answers()
+        self._duties.leading(is_leader)
+        if is_leader:
+            self._log.info("cluster leadership acquired")
+            self.local.server_up()
+        else:
+            self._log.warn("cluster leadership lost")
+
+    def _facts(self) -> list[MemberFacts]:
+        return [describe.facts(self)]
+
+    def _collect(self, metrics: Metrics) -> None:
+        """Requests served, told when someone asks for the metrics."""
+        for label, count in self.front.take_served():
+            metrics.incr(f"http.requests.{label}", count)
+        metrics.gauge("http.blocked_queries", len(self.front.lobby))
+        metrics.gauge("http.connections", self.http.connections)
+
+    # what endpoints ask (core/api/endpoint.py, AgentDoor)
+
+    @property
+    def node_name(self) -> str:
+        name: str = self.config["node_name"]
+        return name
+
+    @property
+    def datacenter(self) -> str:
+        name: str = self.config["datacenter"]
+        return name
+
+    @property
+    def kv_max_value_size(self) -> int:
+        size: int = self.config["limits.kv_max_value_size"]
+        return size
+
+    @property
+    def is_leader(self) -> bool:
+        return self.raft is not None and self.raft.is_leader
+
+    def known_datacenters(self) -> list[str]:
+        return [self.datacenter]
+
+    def members(self, wan: bool) -> list[dict[str, Any]]:
+        if wan and not self.config["server"]:
+            return []
+        return [describe.member(self, wan)]
+
+    def self_description(self) -> dict[str, Any]:
+        return describe.about(self)
+
+    def leader_address(self) -> str:
+        return self.raft.leader_address if self.raft is not None else ""
+
+    def peer_addresses(self) -> list[str]:
+        if self.raft is None:
+            return []
+        return [server.address for server in self.raft.configuration.servers]
+
+    def raft_stats(self) -> dict[str, str]:
+        return self.raft.stats() if self.raft is not None else {}
+
+    @property
+    def prometheus_enabled(self) -> bool:
+        return bool(self.config["telemetry.prometheus_retention_time"] > 0)
+
+    @property
+    def max_query_time(self) -> int:
+        longest: int = self.config["max_query_time"]
+        return longest
+
+    async def host_facts(self) -> dict[str, Any]:
+        from agent import host
+
+        return await self._loop.run_in_executor(None, host.facts, str(self.data_dir or ""), self.world.wall())
+
+    def follow_log(self, level: str, as_json: bool) -> Subscription:
+        return self.logs.subscribe(level, as_json)
+
+    def wall(self) -> float:
+        return self.world.wall()
+
+    async def join(self, address: str, wan: bool) -> None:
+        """Join a cluster: only oneself can be joined until agents gossip."""
+        await joining.join(self, address, wan)
+
+    async def force_leave(self, node: str, prune: bool) -> None:
+        """Push a failed member out; nobody but this agent is a member."""
+        if node != self.node_name:
+            raise Unavailable(f"agent: No node found with name '{node}'")
+
+    async def leave(self) -> None:
+        """Leave in peace and stop. With no other member there is nobody to tell."""
+        self._log.info("leaving: graceful leave complete, shutting down")
+        self.exit_code = 0
+        # The answer to the request that asked goes out first.
+        self._loop.call_later(0.05, self.stopping.set)
+
+    async def reload(self) -> list[str]:
+        """Load the configuration again: all of it is taken, or nothing. What needs a restart is returned."""
+        async with self._reloading:
+            new = self._load()
+            difference = compare(self.config, new)
+            await self._apply(difference)
+        return [str(change) for change in difference.restart]
+
+    async def _apply(self, difference: Reload) -> None:
+        config = difference.config
+        await self.local.reload(config.services, config.checks)
+        self.local.state.set_node(self._node(config))
+        self.config = config
+        set_level(config["log_level"])
+        self.dns.reload(settings.dns(config))
+        self.http.max_conns_per_client = config["limits.http_max_conns_per_client"]
+        self.metrics.set_filters(config["telemetry.prefix_filter"], config["telemetry.filter_default"])
+        if self.raft is not None:
+            self.raft.configure(settings.raft(config))
+        for text in config.warnings:
+            self._log.warn(text)
+        for change in difference.applied:
+            self._log.info("configuration changed", option=str(change))
+        for change in difference.restart:
+            self._log.warn("this change needs a restart", option=str(change))
+        self._log.info("configuration reloaded")

@@ -1,0 +1,179 @@
+"""What the agent says of itself: `/v1/agent/self`, its member entry, its statistics, its banner."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import sys
+from typing import TYPE_CHECKING, Any
+
+from core.node.leader import MemberFacts
+from core.version import CONSUL_VERSION, VERSION
+
+if TYPE_CHECKING:
+    from agent.agent import Agent
+
+_ALIVE = 1
+_SERF_PORTS = {False: "ports.serf_lan", True: "ports.serf_wan"}
+
+
+def facts(agent: Agent) -> MemberFacts:
+    """This agent as the leader sees it."""
+    return MemberFacts(
+        id=agent.node_id,
+        name=agent.node_name,
+        address=agent.addresses.advertise,
+        server=agent.config["server"],
+        port=agent.config["ports.server"],
+        version=CONSUL_VERSION,
+    )
+
+
+def tags(agent: Agent) -> dict[str, str]:
+    """The gossip tags (protocols/gossip.md 9.2 and 9.3): clients of the API read them too."""
+    config = agent.config
+    found = {
+        "acls": "0",
+        "build": f"{CONSUL_VERSION}:",
+        "dc": agent.datacenter,
+        "id": agent.node_id,
+        "segment": "",
+        "vsn": "2",
+        "vsn_max": "3",
+        "vsn_min": "2",
+    }
+    if not config["server"]:
+        return {**found, "role": "node"}
+    found |= {
+        "ft_fs": "1",
+        "ft_si": "1",
+        "port": str(config["ports.server"]),
+        "raft_vsn": "3",
+        "role": "consul",
+        "wan_join_port": str(config["ports.serf_wan"]),
+    }
+    if config["bootstrap"] or config.dev:
+        found["bootstrap"] = "1"
+    elif config["bootstrap_expect"]:
+        found["expect"] = str(config["bootstrap_expect"])
+    return found
+
+
+def member(agent: Agent, wan: bool) -> dict[str, Any]:
+    """This agent's entry in the member list."""
+    return {
+        "Name": f"{agent.node_name}.{agent.datacenter}" if wan else agent.node_name,
+        "Addr": agent.addresses.advertise_wan if wan else agent.addresses.advertise,
+        "Port": agent.config[_SERF_PORTS[wan]],
+        "Tags": tags(agent),
+        "Status": _ALIVE,
+        "ProtocolMin": 1,
+        "ProtocolMax": 5,
+        "ProtocolCur": 2,
+        "DelegateMin": 2,
+        "DelegateMax": 5,
+        "DelegateCur": 4,
+    }
+
+
+def _serf(agent: Agent) -> dict[str, str]:
+    """Serf's statistics of a pool whose only member is this agent."""
+    numbers = (
+        "coordinate_resets",
+        "event_queue",
+        "failed",
+        "health_score",
+        "intent_queue",
+        "left",
+        "query_queue",
+    )
+    found = dict.fromkeys(numbers, "0")
+    found |= {"encrypted": "false", "event_time": "1", "member_time": "1", "members": "1", "query_time": "1"}
+    return dict(sorted(found.items()))
+
+
+def stats(agent: Agent) -> dict[str, dict[str, str]]:
+    """`consul info`: every value is text."""
+    server = agent.config["server"]
+    consul = {"acl": "disabled", "server": "true" if server else "false"}
+    found = {
+        "agent": {
+            "check_monitors": str(agent.local.runner.monitors),
+            "check_ttls": str(agent.local.runner.ttls),
+            "checks": str(len(agent.local.state.checks)),
+            "services": str(len(agent.local.state.services)),
+        },
+        "build": {"prerelease": "", "revision": "", "version": CONSUL_VERSION},
+        "consul": consul,
+        "ctl": {"version": VERSION, "http_connections": str(agent.http.connections)},
+        "runtime": {
+            "arch": platform.machine(),
+            "cpu_count": str(os.cpu_count() or 1),
+            "goroutines": str(len(asyncio.all_tasks())),
+            "max_procs": str(
+                len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+            ),
+            "os": sys.platform,
+            "version": f"python{platform.python_version()}",
+        },
+        "serf_lan": _serf(agent),
+    }
+    if server:
+        consul |= {
+            "bootstrap": "true" if agent.config["bootstrap"] or agent.config.dev else "false",
+            "known_datacenters": str(len(agent.known_datacenters())),
+            "leader": "true" if agent.is_leader else "false",
+            "leader_addr": agent.leader_address(),
+        }
+        found["raft"] = agent.raft_stats()
+        found["serf_wan"] = _serf(agent)
+    else:
+        consul["known_servers"] = "0"
+    return found
+
+
+def about(agent: Agent) -> dict[str, Any]:
+    """`GET /v1/agent/self`."""
+    config = agent.config
+    return {
+        "Config": {
+            "Datacenter": agent.datacenter,
+            "NodeName": agent.node_name,
+            "NodeID": agent.node_id,
+            "Revision": "",
+            "Server": config["server"],
+            "Version": CONSUL_VERSION,
+        },
+        "DebugConfig": config.to_debug(),
+        "Coord": {"Vec": [0, 0, 0, 0, 0, 0, 0, 0], "Error": 1.5, "Adjustment": 0, "Height": 1e-05},
+        "Member": member(agent, False),
+        "Stats": stats(agent),
+        "Meta": {**config["node_meta"], "consul-network-segment": ""},
+        "Ctl": {"Version": VERSION},
+    }
+
+
+def banner(agent: Agent) -> str:
+    """What stands above the log when the agent starts."""
+    config, addresses = agent.config, agent.addresses
+    bootstrap = "true" if config["bootstrap"] or config.dev else "false"
+    rows = (
+        ("Version", f"'{CONSUL_VERSION}' (ctl {VERSION})"),
+        ("Node ID", f"'{agent.node_id}'"),
+        ("Node name", f"'{agent.node_name}'"),
+        ("Datacenter", f"'{agent.datacenter}' (Segment: '{'<all>' if config['server'] else ''}')"),
+        ("Server", f"{'true' if config['server'] else 'false'} (Bootstrap: {bootstrap})"),
+        (
+            "Client Addr",
+            f"[{' '.join(addresses.client)}] (HTTP: {config['ports.http']}, HTTPS: {config['ports.https']}, "
+            f"gRPC: -1, DNS: {config['ports.dns']})",
+        ),
+        (
+            "Cluster Addr",
+            f"{addresses.advertise} (LAN: {config['ports.serf_lan']}, WAN: {config['ports.serf_wan']})",
+        ),
+    )
+    lines = ["==> Starting ctl agent..."]
+    lines += [f"{name:>17}: {value}" for name, value in rows]
+    return "\n".join([*lines, "", "==> Log data will now stream in as it occurs:", "", ""])
