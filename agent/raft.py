@@ -18,9 +18,9 @@ from msgspec import Struct
 from agent.driver import Driver
 from agent.raft_snapshots import Snapshotter
 from agent.raft_state import open_state
+from agent.raft_view import RaftView
 from agent.raft_writer import LogWriter
 from agent.snapshots import SnapshotMeta
-from agent.raft_view import RaftView
 from agent.wal import SEGMENT_SIZE, Frame, LogStore, MemoryLog
 from agent.wal_files import Files
 from core.errors import CtlError, NoLeader, StorageFull, Unavailable

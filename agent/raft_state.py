@@ -13,6 +13,7 @@ from agent.snapshots import DiskSnapshots, MemorySnapshots, SnapshotMeta, Snapsh
 from agent.wal import SEGMENT_SIZE, LogStore, MemoryLog, Wal
 from agent.wal_files import Files
 from agent.wal_recovery import CorruptLog
+from core.errors import CtlError
 from core.raft.configuration import Configuration, Configurations, Server, decode
 from core.raft.log import Log
 from core.raft.messages import CONFIGURATION, Entry
@@ -62,7 +63,7 @@ def _restore(snapshots: SnapshotStore, restore: Callable[[bytes], None]) -> Snap
         try:
             data = snapshots.load(meta)
             restore(data)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, CtlError) as error:
             _LOG.error("snapshot %s cannot be restored: %s", meta.id, error)
         else:
             _LOG.info("restored snapshot %s", meta.id)

@@ -27,7 +27,7 @@ COMMAND = b"\x02" + b"x" * 250
 class Nothing:
     """A state machine without state."""
 
-    def apply(self, index: int, data: bytes, extensions: bytes | None = None) -> object:
+    def apply(self, index: int, data: bytes, extensions: bytes, term: int) -> object:
         return True
 
     def snapshot(self) -> Iterator[bytes]:
