@@ -64,7 +64,7 @@ async def force_leave(agent: AgentDoor, request: Request) -> Reply:
 
 
 async def reload(agent: AgentDoor, request: Request) -> Reply:
-    """`PUT /v1/agent/reload`: all of the configuration, or nothing. The header names what waits for a restart."""
+    """`PUT /v1/agent/reload`: all or nothing. A header names what waits for a restart."""
     waiting = await agent.reload()
     reply = done()
     if waiting:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from core.api import decode, filter, render
-from core.api.agent_common import done
+from core.api import decode, render
+from core.api.agent_common import done, listing
 from core.api.endpoint import AgentDoor, Handler, Outcome, Reply, Request, Route
-from core.codec import gojson
 from core.codec.duration import quote
 from core.errors import BadRequest, Invalid
 from core.node import registration
@@ -14,14 +13,7 @@ from core.store.structs import CRITICAL, PASSING, WARNING
 
 def checks(agent: AgentDoor, request: Request) -> Outcome:
     """`GET /v1/agent/checks`: by id."""
-    found = agent.local.state.checks
-    expression = request.query.get("filter")
-    if expression:
-        keep = filter.compile(expression, "health_check")
-        found = {check_id: check for check_id, check in found.items() if keep(check)}
-    return Reply(
-        body=gojson.encode({check_id: render.health_check(check) for check_id, check in found.items()})
-    )
+    return listing(request, agent.local.state.checks, "health_check", render.health_check)
 
 
 async def register(agent: AgentDoor, request: Request) -> Reply:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from core.api import render
+from collections.abc import Callable
+from typing import TypeVar
+
+from core.api import filter, render
 from core.api.endpoint import TEXT, Reply, Request
+from core.codec import gojson
 from core.codec.duration import quote
-from core.errors import BadRequest
+from core.errors import BadRequest, Invalid
 from core.store.structs import NodeService
+
+_Item = TypeVar("_Item")
 
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
@@ -32,6 +38,20 @@ def flag(request: Request, name: str) -> bool:
     if value in _FALSE:
         return False
     raise BadRequest(f"Invalid value for {name}: {quote(value)}")
+
+
+def listing(
+    request: Request, found: dict[str, _Item], kind: str, show: Callable[[_Item], render.Json]
+) -> Reply:
+    """Things of this agent by id, those that pass the request's filter for objects of `kind`."""
+    expression = request.query.get("filter")
+    if expression:
+        try:
+            keep = filter.compile(expression, kind)
+        except Invalid as error:
+            return refuse(500, error.text)
+        found = {name: item for name, item in found.items() if keep(item)}
+    return Reply(body=gojson.encode({name: show(item) for name, item in found.items()}))
 
 
 def agent_service(service: NodeService, datacenter: str, content_hash: str = "") -> render.Json:

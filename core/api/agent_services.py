@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from ipaddress import ip_address
 
-from core.api import decode, filter
-from core.api.agent_common import agent_service, done, flag, refuse
+from core.api import decode
+from core.api.agent_common import agent_service, done, flag, listing, refuse
 from core.api.blocking import query_options
 from core.api.endpoint import AgentDoor, Outcome, Reply, Request, Route
 from core.codec import gojson
@@ -20,12 +20,7 @@ from core.store.watch import Watch
 def services(agent: AgentDoor, request: Request) -> Outcome:
     """`GET /v1/agent/services`: by id."""
     found = agent.local.state.services
-    expression = request.query.get("filter")
-    if expression:
-        keep = filter.compile(expression, "node_service")
-        found = {service_id: service for service_id, service in found.items() if keep(service)}
-    body = {service_id: agent_service(service, agent.datacenter) for service_id, service in found.items()}
-    return Reply(body=gojson.encode(body))
+    return listing(request, found, "node_service", lambda item: agent_service(item, agent.datacenter))
 
 
 def content_hash(service: NodeService) -> str:
