@@ -13,7 +13,10 @@ import pytest
 from core.api.endpoint import Reply
 from tests.agent.local_fakes import FakeAgent
 
-SCRIPTS = "Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true"
+SCRIPTS = (
+    "Scripts are disabled on this agent from remote calls; "
+    "to enable, configure 'enable_script_checks' to true"
+)
 
 
 def text(reply: Reply) -> str:
