@@ -145,10 +145,13 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> Response:
         """One exchange. TransportError when no reply came; any status is a reply."""
+        used_before = self._connection is not None
         try:
             status, fields, connection = self._exchange(method, path, query, body, headers)
             content = connection.read_body(fields)
         except OSError as error:
+            if used_before and method == "GET" and not isinstance(error, TimeoutError):
+                return self.request(method, path, query, body, headers)  # it was closed while idle
             raise self._no_answer(method, path, query, error) from None
         if not connection.reusable:
             self.close()

@@ -69,9 +69,10 @@ class Flag:
 
 
 class Argument:
-    """One positional argument. `missing` is the text of the error when a required one is left out."""
+    """One positional argument. `missing` is the text of the error when a required one is left out;
+    the usage follows it when there is no such text, or with `show_usage`."""
 
-    __slots__ = ("choices", "complete", "help", "many", "missing", "name", "required")
+    __slots__ = ("choices", "complete", "help", "many", "missing", "name", "required", "show_usage")
 
     def __init__(
         self,
@@ -81,6 +82,7 @@ class Argument:
         required: bool = True,
         many: bool = False,
         missing: str = "",
+        show_usage: bool = False,
         complete: str = "",
         choices: tuple[str, ...] = (),
     ) -> None:
@@ -89,6 +91,7 @@ class Argument:
         self.required = required
         self.many = many
         self.missing = missing
+        self.show_usage = show_usage or not missing
         self.complete = complete
         self.choices = choices
 

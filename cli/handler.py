@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 
 GRACE = 5.0
+GRACE_OF_ORPHANS = 0.5  # for the rest of a group whose first process has ended
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -98,7 +99,8 @@ def end_group(child: subprocess.Popen[bytes]) -> None:
     _signal_group(child.pid, signal.SIGTERM)
     deadline = time.monotonic() + GRACE
     while time.monotonic() < deadline:
-        child.poll()
+        if child.returncode is None and child.poll() is not None:
+            deadline = min(deadline, time.monotonic() + GRACE_OF_ORPHANS)
         if child.returncode is not None and not _signal_group(child.pid, 0):
             return
         time.sleep(0.02)

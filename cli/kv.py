@@ -358,6 +358,5 @@ COMMANDS = (
         example=("ctl kv import @redis.json", "ctl kv export | ctl kv import -prefix copy/ -"),
         server=True,
         failure="Error! Failed writing data",
-        literal=0,
     ),
 )

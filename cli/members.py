@@ -167,6 +167,7 @@ COMMANDS = (
                 "Address of any member.",
                 many=True,
                 missing="At least one address to join must be specified.",
+                show_usage=True,
             ),
         ),
         flags=(_WAN,),

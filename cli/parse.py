@@ -138,7 +138,7 @@ def check_arguments(command: Command, given: list[str]) -> None:
     required = [argument for argument in wanted if argument.required]
     if len(given) < len(required):
         first = required[len(given)]
-        raise Usage(first.missing or f"Error: missing argument {first.name}", show=not first.missing)
+        raise Usage(first.missing or f"Error: missing argument {first.name}", show=first.show_usage)
     if command.extra or any(argument.many for argument in wanted):
         return
     if len(given) > len(wanted):
