@@ -55,7 +55,7 @@ class Agent:
         self._log = get_logger("agent")
         self._reloading = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
-        self.data_dir = None if config.dev else Path(config["data_dir"])
+        self.data_dir = None if config.dev else _prepared(Path(config["data_dir"]))
         self.node_id = identity.node_id(world, config["node_id"], self.data_dir)
         self.metrics = Metrics(
             world.wall(),
@@ -80,6 +80,7 @@ class Agent:
             get_logger("agent.http"),
             self._loop,
             Router(ROUTES),
+            self.metrics,
         )
         self.http = HttpServer(
             self.front,
@@ -171,10 +172,8 @@ class Agent:
         return [describe.facts(self)]
 
     def _collect(self, metrics: Metrics) -> None:
-        """Requests served, told when someone asks for the metrics."""
-        for label, count in self.front.take_served():
-            metrics.incr(f"http.requests.{label}", count)
-        metrics.gauge("http.blocked_queries", len(self.front.lobby))
+        """What is counted where it happens, told when someone asks for the metrics."""
+        self.front.collect(metrics)
         metrics.gauge("http.connections", self.http.connections)
 
     # what endpoints ask (core/api/endpoint.py, AgentDoor)
@@ -282,3 +281,12 @@ class Agent:
         for change in difference.restart:
             self._log.warn("this change needs a restart", option=str(change))
         self._log.info("configuration reloaded")
+
+
+def _prepared(data_dir: Path) -> Path:
+    """The data directory, made if it is not there."""
+    try:
+        data_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"data_dir {data_dir} cannot be made: {error.strerror}") from None
+    return data_dir

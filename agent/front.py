@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from agent.http import Connection, RawRequest
     from agent.logs import Logger
     from core.api.endpoint import AgentDoor
+    from core.metrics import Metrics
 
 MAX_ANSWERS = 4096
 _WRITES = frozenset(("PUT", "POST", "DELETE", "PATCH"))
@@ -39,10 +40,10 @@ _WRITES = frozenset(("PUT", "POST", "DELETE", "PATCH"))
 class _Remembered:
     """A remembered answer, its Date line renewed once a second."""
 
-    __slots__ = ("after", "before", "label", "packed", "second", "watch")
+    __slots__ = ("after", "before", "packed", "second", "watch")
 
-    def __init__(self, before: bytes, after: bytes, watch: Watch, label: str) -> None:
-        self.before, self.after, self.watch, self.label = before, after, watch, label
+    def __init__(self, before: bytes, after: bytes, watch: Watch) -> None:
+        self.before, self.after, self.watch = before, after, watch
         self.second = 0
         self.packed = b""
 
@@ -79,6 +80,7 @@ class Front:
         logger: Logger,
         loop: asyncio.AbstractEventLoop,
         router: Router,
+        metrics: Metrics,
     ) -> None:
         self._agent = agent
         self._calls = calls
@@ -88,10 +90,12 @@ class Front:
         self._log = logger
         self._loop = loop
         self._router = router
+        self._metrics = metrics
         self._answers: dict[bytes, _Remembered] = {}
         self._cached_once: dict[bytes, None] = {}
         self.lobby = Lobby(loop, self._run)
-        self.served: defaultdict[str, int] = defaultdict(int)  # requests by route label, for the metrics
+        self._times: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+        self._hits = 0
         self._second = 0
         self._date = b""
 
@@ -109,15 +113,15 @@ class Front:
         if entry.second != second:
             entry.second = second
             entry.packed = entry.before + self._date_line(second) + entry.after
-        self.served[entry.label] += 1
+        self._hits += 1
         return entry.packed
 
-    def _remember(self, raw: bytes, reply: Reply, watch: Watch, label: str, **form: bool) -> None:
+    def _remember(self, raw: bytes, reply: Reply, watch: Watch, **form: bool) -> None:
         if len(self._answers) >= MAX_ANSWERS:
             oldest = next(iter(self._answers))
             self._answers.pop(oldest).watch.close()
         before, after = self._wire.halves(reply, **form)
-        self._answers[raw] = _Remembered(before, after, watch, label)
+        self._answers[raw] = _Remembered(before, after, watch)
 
     def forget_answers(self) -> None:
         """Nothing remembered holds any more: leadership or permissions changed."""
@@ -125,11 +129,28 @@ class Front:
             entry.watch.close()
         self._answers.clear()
 
-    def take_served(self) -> list[tuple[str, int]]:
-        """Requests by route since the last time this was asked."""
-        counts = list(self.served.items())
-        self.served.clear()
-        return counts
+    def measure(self, method: str, label: str, seconds: float) -> None:
+        """Note how long a request took; told to the metrics by the hundred, since telling costs more."""
+        times = self._times[method, label]
+        times.append(seconds * 1000)
+        if len(times) >= 256:
+            self._tell_times(method, label, times)
+
+    def _tell_times(self, method: str, label: str, times: list[float]) -> None:
+        # Consul 1.9 has both names, the old one and the one with labels.
+        self._metrics.samples(f"http.{method}.{label.replace('_', '.')}", times)
+        self._metrics.samples("api.http", times, (("method", method), ("path", label)))
+        times.clear()
+
+    def collect(self, metrics: Metrics) -> None:
+        """Tell what was not told yet, when someone asks for the metrics."""
+        for (method, label), times in self._times.items():
+            if times:
+                self._tell_times(method, label, times)
+        hits, self._hits = self._hits, 0
+        if hits:
+            metrics.incr("http.remembered", hits)
+        metrics.gauge("http.blocked_queries", len(self.lobby))
 
     def _date_line(self, second: int) -> bytes:
         if second != self._second:
@@ -170,10 +191,11 @@ class Front:
 class _Exchange:
     """One request and its answer."""
 
-    __slots__ = ("_connection", "_front", "_gzip", "_label", "_pretty", "_raw", "_render")
+    __slots__ = ("_began", "_connection", "_front", "_gzip", "_label", "_pretty", "_raw", "_render")
 
     def __init__(self, front: Front, connection: Connection, raw: RawRequest) -> None:
         self._front, self._connection, self._raw = front, connection, raw
+        self._began = time.perf_counter()
         self._pretty = self._gzip = False
         self._render: Callable[[Any], Reply]  # of a command on its way
         self._label = "unknown"
@@ -188,6 +210,9 @@ class _Exchange:
             clean = _clean(path)
             if clean != path:
                 return self._redirect(clean, mark + query)
+        settings = front._settings
+        if settings.block_endpoints and path.startswith(settings.block_endpoints):
+            raise Denied("Endpoint is blocked by agent configuration")
         found = front._router.find(path)
         if found is None:
             if front._router.wants_slash(path):
@@ -195,9 +220,6 @@ class _Exchange:
             return self._send(Reply(404))
         route, rest = found
         self._label = route.label
-        settings = front._settings
-        if settings.block_endpoints and path.startswith(settings.block_endpoints):
-            raise Denied("Endpoint is blocked by agent configuration")
         if raw.method not in route.methods:
             return self._wrong_method(route.methods)
         if raw.method in _WRITES:
@@ -270,7 +292,7 @@ class _Exchange:
             and self._raw.keep_alive
             and not question.options.require_consistent
         ):
-            front._remember(self._raw.raw, reply, watch, self._label, pretty=self._pretty, gzip=self._gzip)
+            front._remember(self._raw.raw, reply, watch, pretty=self._pretty, gzip=self._gzip)
         else:
             watch.close()
         return self._send(reply)
@@ -289,7 +311,7 @@ class _Exchange:
         packed = shared.get(form)
         if packed is None:
             packed = shared[form] = self._pack(self._dress(question, outcome))
-        self._front.served[self._label] += 1
+        self._front.measure(self._raw.method, self._label, time.perf_counter() - self._began)
         return self._connection.reply(packed, self._raw.keep_alive)
 
     async def _consistent(self, question: Question) -> Reply:
@@ -360,7 +382,7 @@ class _Exchange:
     # answers
 
     def _send(self, reply: Reply) -> None:
-        self._front.served[self._label] += 1
+        self._front.measure(self._raw.method, self._label, time.perf_counter() - self._began)
         self._connection.reply(self._pack(reply), self._raw.keep_alive)
 
     def _pack(self, reply: Reply) -> bytes:

@@ -35,7 +35,7 @@ def node_id(world: World, configured: str, data_dir: Path | None) -> str:
         text = new_node_id(world)
         world.write_file(path, text.encode())
     if len(text) != 36 or text.count("-") != 4 or not all(c in "0123456789abcdef-" for c in text):
-        raise ConfigError(f"{path} does not hold a UUID: {text[:60]!r}; put the node's id back or delete the file")
+        raise ConfigError(f"{path} holds no UUID but {text[:60]!r}; put the node's id back or delete it")
     return text
 
 

@@ -254,7 +254,7 @@ Handler = Callable[[AgentDoor, Request], Outcome]
 
 class Route(Struct):
     """One HTTP form. `path` ends in `/` when something follows; `methods` in the order of Allow.
-    `label` is its name in metrics: `v1.kv._`, `v1.agent.self`."""
+    `label` is its name in metrics: `v1_kv_`, `v1_agent_self`."""
 
     path: str
     methods: tuple[str, ...]
@@ -263,4 +263,4 @@ class Route(Struct):
     label: str = ""
 
     def __post_init__(self) -> None:
-        self.label = self.path.strip("/").replace("/", ".") + ("._" if self.path.endswith("/") else "")
+        self.label = self.path[1:].replace("/", "_")

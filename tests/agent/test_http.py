@@ -17,6 +17,7 @@ from core.api.blocking import query_options
 from core.api.endpoint import Answer, Question, Read, Reply, Request, Route
 from core.api.router import Router
 from core.errors import BadRequest
+from core.metrics import Metrics
 from core.store.watch import Watch
 
 SECOND = 1_000_000_000
@@ -159,7 +160,8 @@ class Harness:
             random.Random(1),
             self.log,
             self.loop,
-            Router(ROUTES),  # type: ignore[arg-type]
+            Router(ROUTES),
+            Metrics(0.0),
         )
         self.server = HttpServer(self.front, self.loop, 3, 0)  # type: ignore[arg-type]
 
