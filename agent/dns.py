@@ -14,7 +14,7 @@ from collections.abc import Coroutine
 from time import perf_counter
 from typing import Any
 
-from agent.dns_memory import Answer, Memory
+from agent.dns_memory import Answer, Known, Packets, Replies
 from agent.dns_recursors import Recursors
 from agent.dns_tcp import Connections
 from agent.dns_udp import Send, UdpListener
@@ -42,8 +42,9 @@ class DnsServer:
     def __init__(
         self, store: Catalog, settings: DnsSettings, world: World, metrics: Metrics | None = None
     ) -> None:
-        self.udp_memory = Memory()
-        self._tcp_memory = Memory()
+        self.udp_packets = Packets()
+        self._tcp_packets = Packets()
+        self._replies = Replies()
         self._store = store
         self._settings = settings
         self._world = world
@@ -89,15 +90,18 @@ class DnsServer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._udp, self._tcp = [], []
-        self.udp_memory.clear()
-        self._tcp_memory.clear()
+        self._forget()
 
     def reload(self, settings: DnsSettings) -> None:
         """Answer by other settings from now on. ConfigError leaves things as they were."""
         self._recursors = Recursors(settings, self._world)
         self._settings = settings
-        self.udp_memory.clear()
-        self._tcp_memory.clear()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._replies.clear()
+        self.udp_packets.clear()
+        self._tcp_packets.clear()
 
     def took(self, seconds: float, questions: int) -> None:
         """Note the time that some questions took together."""
@@ -123,9 +127,9 @@ class DnsServer:
     def respond(self, data: bytes, udp: bool, send: Send) -> None:
         """Answer a message that the hot path had no answer for: `send` is called now or later, with an
         empty message if there is nothing to be said."""
-        memory = self.udp_memory if udp else self._tcp_memory
+        packets = self.udp_packets if udp else self._tcp_packets
         second = int(self._world.wall())
-        remembered = memory.find(data[2:], second)
+        remembered = packets.find(data[2:], second)
         if remembered is not None:
             send(data[:2] + self.pick(remembered, perf_counter()))
             return
@@ -133,45 +137,56 @@ class DnsServer:
         if query is None:
             send(b"")
         elif query.error:
-            send(self._plain(query, packet.refusal(query.error), udp))
+            send(self._pack(query, packet.refusal(query.error), udp))
         else:
-            watch = Watch()
-            reply = answer(self._store, query.name, query.type, self._settings, second, watch)
-            if reply is None:
-                watch.close()
+            known = self._know(query, second)
+            if known is None:
                 self._pass_on(data, query, udp, send)
-            elif reply.wanted:
-                watch.close()
-                self._spawn(self._complete(query, reply, udp, send))
+            elif known.reply.wanted:
+                self._spawn(self._complete(query, known.reply, udp, send))
             else:
-                self._send_and_remember(data, query, reply, udp, watch, second, send)
+                message = self._pack(query, known.reply, udp)
+                send(message)
+                if len(data) <= _LONGEST_REMEMBERED:
+                    self._remember(data[2:], message[2:], query, known, udp)
 
     # -- answers of our own
 
-    def _plain(self, query: Query, reply: Reply, udp: bool) -> bytes:
+    def _know(self, query: Query, second: int) -> Known | None:
+        """The reply to a question, remembered or new; None if the name is for the recursors."""
+        name = query.name.lower()
+        known = self._replies.find(name, query.type, second)
+        if known is None:
+            watch = Watch()
+            reply = answer(self._store, name, query.type, self._settings, second, watch)
+            if reply is None:
+                watch.close()
+                return None
+            known = Known(reply, watch, second)
+            if reply.wanted:
+                watch.close()
+            else:
+                self._replies.put(name, query.type, known)
+        return known
+
+    def _pack(self, query: Query, reply: Reply, udp: bool) -> bytes:
         settings = self._settings
         entries = packet.order(query, reply, settings, udp, self._world.random)
         return packet.pack(query, reply, entries, settings, udp)
 
-    def _send_and_remember(
-        self, data: bytes, query: Query, reply: Reply, udp: bool, watch: Watch, second: int, send: Send
-    ) -> None:
-        message = self._plain(query, reply, udp)
-        send(message)
-        if not reply.remember or len(data) > _LONGEST_REMEMBERED:
-            watch.close()
-            return
+    def _remember(self, question: bytes, message: bytes, query: Query, known: Known, udp: bool) -> None:
+        reply = known.reply
+        packets = self.udp_packets if udp else self._tcp_packets
 
         def make() -> bytes:
-            return self._plain(query, reply, udp)[2:]
+            return self._pack(query, reply, udp)[2:]
 
         several = reply.shuffle and len(reply.entries) > 1
-        remembered = Answer(message[2:], watch, make if several else None)
-        memory = self.udp_memory if udp else self._tcp_memory
+        remembered = Answer(message, known.watch, make if several else None)
         if reply.dated:
-            memory.put_dated(data[2:], remembered, second)
+            packets.put_dated(question, remembered, known.second)
         else:
-            memory.put(data[2:], remembered)
+            packets.put(question, remembered)
 
     # -- answers that need the recursors
 
@@ -183,13 +198,13 @@ class DnsServer:
             return
         reverse = query.name.lower().endswith(b"\x04arpa\0")
         reply = packet.refusal(rr.SERVFAIL, recursion=True) if reverse else packet.refusal(rr.REFUSED)
-        send(self._plain(query, reply, udp))
+        send(self._pack(query, reply, udp))
 
     async def _forward(self, data: bytes, query: Query, udp: bool, send: Send) -> None:
         found = await self._recursors.forward(data, tcp=not udp)
         if found is None or (udp and len(found) > packet.udp_size(query)):
             reply = packet.refusal(rr.SERVFAIL if found is None else rr.NOERROR, recursion=True)
-            message = self._plain(query, reply, udp)
+            message = self._pack(query, reply, udp)
             send(message if found is None else packet.truncated(message))
         else:
             send(found)
@@ -197,6 +212,7 @@ class DnsServer:
     async def _complete(self, query: Query, reply: Reply, udp: bool, send: Send) -> None:
         """Ask for the names that a reply wanted, and answer again with what was found."""
         outside: dict[tuple[bytes, int], list[Record]] = {}
+        asked = query.name.lower()
         complete: Reply | None = reply
         for _ in range(_ROUNDS):
             names = sorted(complete.wanted) if complete is not None else []
@@ -205,8 +221,8 @@ class DnsServer:
             found = await asyncio.gather(*(self._recursors.look_up(*name) for name in names))
             outside.update(zip(names, map(list, found), strict=True))
             second = int(self._world.wall())
-            complete = answer(self._store, query.name, query.type, self._settings, second, None, outside)
-        send(self._plain(query, complete or reply, udp))
+            complete = answer(self._store, asked, query.type, self._settings, second, None, outside)
+        send(self._pack(query, complete or reply, udp))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any, Protocol
 
-from agent.dns_memory import Answer, Memory
+from agent.dns_memory import Answer, Packets
 
 _DATAGRAMS = 64  # per wake, then others have their turn
 _LARGEST = 4096  # a longer request is cut, and then is broken
@@ -30,7 +30,7 @@ Send = Callable[[bytes], None]
 class Answers(Protocol):
     """What a listener asks of the server."""
 
-    udp_memory: Memory
+    udp_packets: Packets
 
     def pick(self, answer: Answer, now: float) -> bytes: ...
 
@@ -75,7 +75,7 @@ class UdpListener:
                 count += 1
                 continue
             count += 1
-            answer = answers.udp_memory.young.get(data[2:])
+            answer = answers.udp_packets.young.get(data[2:])
             if answer is None or answer.watch.fired:
                 answers.respond(data, True, self._sender(peer))
                 if perf_counter() - began > _TURN:
@@ -109,7 +109,7 @@ class UdpListener:
                 continue
             count += 1
             send = self._sender_from(peer, _from_there(ancillary))
-            answer = self._answers.udp_memory.young.get(data[2:])
+            answer = self._answers.udp_packets.young.get(data[2:])
             if answer is None or answer.watch.fired:
                 self._answers.respond(data, True, send)
             else:

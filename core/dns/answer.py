@@ -49,7 +49,8 @@ class Reply(Struct, kw_only=True):
     """`entries` may be put in any order if `shuffle`; at most `limit` of them are shown (0: all).
     `counted` answers are those of services, which fall under `udp_answer_limit`.
     `wanted` are names outside the domain that the recursors could tell more about, with the type to ask.
-    `remember`: it stays true until the watch fires, or the second ends if it has a serial (`dated`)."""
+    A reply stays true until the watch fires, or the second ends if it has a serial (`dated`).
+    Records at the name that was asked for take on the letter case of the question, if `keep_case`."""
 
     rcode: int = rr.NOERROR
     entries: list[Entry] = []
@@ -60,7 +61,7 @@ class Reply(Struct, kw_only=True):
     shuffle: bool = False
     counted: bool = False
     limit: int = 0
-    remember: bool = True
+    keep_case: bool = True
     dated: bool = False
     wanted: frozenset[tuple[bytes, int]] = frozenset()
 
@@ -77,9 +78,9 @@ def answer(
     watch: Watch | None = None,
     outside: Outside | None = None,
 ) -> Reply | None:
-    """The reply to a question of class IN; None if the name is for the recursors: outside the domain,
-    or a reverse name that nobody here has. `serial` is the Unix time; `outside` holds what the
-    recursors said about names that an earlier reply `wanted`."""
+    """The reply to a question of class IN, its name in lower case; None if the name is for the
+    recursors: outside the domain, or a reverse name that nobody here has. `serial` is the Unix time;
+    `outside` holds what the recursors said about names that an earlier reply `wanted`."""
     return _Lookup(catalog, settings, serial, watch, outside or {}).reply(name, type)
 
 
@@ -96,8 +97,12 @@ class _Lookup:
         self.outside = outside
         self.wanted: set[tuple[bytes, int]] = set()
         self.node_ttl = bounded(settings.node_ttl)
-        self.domain = settings.domain_labels()
-        self.place = (rr.octets(settings.datacenter), *self.domain)
+        domain = settings.domain_labels()
+        place = (rr.octets(settings.datacenter), *domain)
+        self.zone = rr.wire_name(*domain) or b"\0"
+        self.below_node = rr.wire_name(b"node", *place)
+        self.below_service = rr.wire_name(b"service", *place)
+        self.below_address = rr.wire_name(b"addr", *place)
 
     def reply(self, name: bytes, type: int) -> Reply | None:
         meant = meaning(rr.labels(name), type, self.settings)
@@ -115,7 +120,6 @@ class _Lookup:
             reply.dated = True
         reply.recursion = bool(self.settings.recursors)
         reply.wanted = frozenset(self.wanted)
-        reply.remember = not self.wanted and not self.outside
         return reply
 
     # -- the kinds of names
@@ -137,8 +141,8 @@ class _Lookup:
             packed = bytes.fromhex(digits)
         except ValueError:
             return Reply(rcode=rr.NXDOMAIN)
-        record = rr.address(name.lower(), packed, self.node_ttl)
-        return Reply(entries=[Entry((record,))])
+        record = rr.address(name, packed, self.node_ttl)
+        return Reply(entries=[Entry((record,))], keep_case=False)
 
     def _node(self, wanted: str, name: bytes, type: int, depth: int) -> Reply:
         _, node = self.catalog.node(wanted, self.watch)
@@ -192,7 +196,7 @@ class _Lookup:
             text = _instance_address(instance, type)
             packed = rr.packed_address(text)
             target = None if packed is not None else rr.name_from_text(text)
-            if target is not None and target.lower() == name.lower():  # points to itself
+            if target is not None and target.lower() == name:  # points to itself
                 target, packed = None, rr.packed_address(_node_address(instance.node, type))
             if packed is not None:
                 if _fits(packed, type) and packed not in seen:
@@ -219,9 +223,8 @@ class _Lookup:
             target, about = self._srv_target(instance, name, ttl, depth)
             if target is None:
                 continue
-            node_name = self._name(node.node, b"node")
-            if node_name is not None and self.settings.enable_additional_node_meta_txt:
-                about = [*about, *_metadata(node_name, node, ttl)]
+            if node.meta and self.settings.enable_additional_node_meta_txt:
+                about = [*about, *_metadata(self._name(node.node, self.below_node), node, ttl)]
             entries.append(Entry((rr.srv(name, _weight(instance), port, target, ttl),), tuple(about)))
         return entries
 
@@ -234,14 +237,14 @@ class _Lookup:
         if text:
             packed = rr.packed_address(text)
             target = rr.name_from_text(text) if packed is None else self._address_name(packed)
-            if packed is None and target is not None and target.lower() == name.lower():
+            if packed is None and target is not None and target.lower() == name:
                 text = ""  # points to itself: use the node
         if not text:
             packed = rr.packed_address(instance.node.address)
             if packed is None:
                 target = rr.name_from_text(instance.node.address)
             else:
-                target = self._name(instance.node.node, b"node") or self._address_name(packed)
+                target = self._name(instance.node.node, self.below_node) or self._address_name(packed)
         if target is None:
             return None, ()
         if packed is not None:
@@ -252,10 +255,10 @@ class _Lookup:
         target = None
         if address:
             for node in self.catalog.nodes_by_address(address, self.watch):
-                target = target or self._name(node.node, b"node")
+                target = target or self._name(node.node, self.below_node)
             if target is None:
                 for _, service in self.catalog.services_by_address(address, self.watch):
-                    target = target or self._name(service.service, b"service")
+                    target = target or self._name(service.service, self.below_service)
         if target is None:
             return None
         entry = Entry((rr.pointing(name, rr.PTR, target, 0),))
@@ -266,7 +269,7 @@ class _Lookup:
     def _soa(self) -> Record:
         soa = self.settings.soa
         numbers = (bounded(soa.refresh), bounded(soa.retry), bounded(soa.expire), bounded(soa.min_ttl))
-        return rr.soa(rr.wire_name(*self.domain) or b"\0", self.serial, numbers)
+        return rr.soa(self.zone, self.serial, numbers)
 
     def _authority(self) -> Reply:
         servers = self._servers()[:_MAX_SERVERS]
@@ -281,24 +284,23 @@ class _Lookup:
     def _servers(self) -> list[Entry]:
         """NS records of the domain, each with its glue."""
         _, instances = self.catalog.check_service_nodes(_SERVERS, [], self.watch)
-        zone = rr.wire_name(*self.domain) or b"\0"
         ttl = self.node_ttl
         entries = []
         for instance in instances:
-            target = self._name(instance.node.node.lower(), b"node")
+            target = self._name(instance.node.node.lower(), self.below_node)
             if target is not None and _usable(instance, self.settings.only_passing):
                 glue = self._node_addresses(instance.node, target, rr.ANY, ttl, 0)
-                entries.append(Entry((rr.pointing(zone, rr.NS, target, ttl),), tuple(glue)))
+                entries.append(Entry((rr.pointing(self.zone, rr.NS, target, ttl),), tuple(glue)))
         return entries
 
     # -- names
 
-    def _name(self, text: str, kind: bytes) -> bytes | None:
+    def _name(self, text: str, tail: bytes | None) -> bytes | None:
         """`<text>.<kind>.<dc>.<domain>`, None if that is no DNS name."""
-        return rr.wire_name(*rr.octets(text).split(b"."), kind, *self.place)
+        return None if tail is None else rr.name_below(text, tail)
 
     def _address_name(self, packed: bytes) -> bytes | None:
-        return rr.wire_name(packed.hex().encode(), b"addr", *self.place)
+        return self._name(packed.hex(), self.below_address)
 
     def _follow(self, target: bytes, type: int, depth: int) -> list[Record]:
         """What stands behind a name: looked up here when it is in the domain, else by the recursors."""
@@ -368,7 +370,9 @@ def _instance_address(instance: CheckServiceNode, type: int) -> str:
     return service.address or _node_address(instance.node, type)
 
 
-def _metadata(name: bytes, node: Node, ttl: int) -> list[Record]:
+def _metadata(name: bytes | None, node: Node, ttl: int) -> list[Record]:
+    if name is None:
+        return []
     return [rr.txt(name, _metadata_text(key, value), ttl) for key, value in sorted((node.meta or {}).items())]
 
 

@@ -242,8 +242,7 @@ def _build(
         flags |= TC
     writer = _Writer(not settings.disable_compression)
     if query.name:
-        writer.name(query.name)
-        writer.out += _TWO.pack(query.type, query.klass)
+        writer.question(query, reply.keep_case)
     for record, _ in answers:
         writer.record(record)
     for record in reply.authority:
@@ -276,6 +275,7 @@ class _Writer:
     def __init__(self, compress: bool) -> None:
         self.out = bytearray(12)
         self.offsets: dict[bytes, int] | None = {} if compress else None
+        self.asked = self.owner = b""
 
     def name(self, name: bytes, point: bool = True) -> None:
         """Write a name. Not every name may be written as a pointer, but every one can be pointed to."""
@@ -297,9 +297,20 @@ class _Writer:
             at += 1 + name[at]
         out += name
 
+    def question(self, query: Query, keep_case: bool) -> None:
+        """The question as it was asked. Records at its name repeat its letter case, if `keep_case`."""
+        self.name(query.name)
+        self.out += _TWO.pack(query.type, query.klass)
+        if keep_case:
+            self.asked = query.name.lower()
+            self.owner = query.name if self.offsets is None else b"\xc0\x0c"
+
     def record(self, record: Record) -> None:
-        self.name(record.name)
         out = self.out
+        if record.name == self.asked:
+            out += self.owner
+        else:
+            self.name(record.name)
         if not record.names:
             out += _FIXED.pack(record.type, rr.IN, record.ttl, len(record.data))
             out += record.data

@@ -53,6 +53,16 @@ def wire_name(*parts: bytes) -> bytes | None:
     return bytes(out) if len(out) <= _MAX_NAME else None
 
 
+def name_below(text: str, tail: bytes) -> bytes | None:
+    """The name `<text>.<tail>`, dots in the text being label ends; None if that cannot be one."""
+    raw = octets(text)
+    if b"." not in raw:
+        fits = 0 < len(raw) <= _MAX_LABEL and len(raw) + len(tail) < _MAX_NAME
+        return bytes((len(raw),)) + raw + tail if fits else None
+    head = wire_name(*raw.split(b"."))
+    return head[:-1] + tail if head is not None and len(head) - 1 + len(tail) <= _MAX_NAME else None
+
+
 @lru_cache(maxsize=4096)
 def name_from_text(text: str) -> bytes | None:
     """The name written as text, with or without a final dot; None if it cannot be one."""

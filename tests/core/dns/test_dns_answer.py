@@ -152,10 +152,10 @@ def test_names_outside_are_wanted_of_recursors(maker: Maker) -> None:
     settings = DnsSettings(recursors=("192.0.2.1",), service_ttl={"*": 9})
     asked = name("mail.service.consul")
     reply = answer(maker.store, asked, rr.A, settings, SERIAL)
-    assert reply is not None and reply.wanted == {wanted} and not reply.remember and reply.recursion
+    assert reply is not None and reply.wanted == {wanted} and reply.recursion
     found = {wanted: [rr.address(name("example.com"), b"\xc0\0\2\7", 300)]}
     reply = answer(maker.store, asked, rr.A, settings, SERIAL, None, found)
-    assert reply is not None and not reply.wanted and not reply.remember
+    assert reply is not None and not reply.wanted
     assert answers(reply) == ["mail.service.consul 9 5 Example.com", "example.com 9 1 c0000207"]
     for type, expected in ((rr.AAAA, rr.AAAA), (rr.SRV, rr.A)):
         reply = answer(maker.store, asked, type, settings, SERIAL)

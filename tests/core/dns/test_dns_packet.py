@@ -45,7 +45,7 @@ def respond(
     data = query_bytes(name, type, **options)
     query = packet.parse(data)
     assert query is not None
-    reply = answer(maker.store, query.name, query.type, settings, SERIAL)
+    reply = answer(maker.store, query.name.lower(), query.type, settings, SERIAL)
     assert reply is not None
     return pack(reply, data, settings, udp)
 
@@ -297,7 +297,7 @@ def test_client_subnet_is_repeated_for_all() -> None:
     ).to_wire()
     query = packet.parse(data)
     assert query is not None
-    reply = answer(maker.store, query.name, query.type, PLAIN, SERIAL)
+    reply = answer(maker.store, query.name.lower(), query.type, PLAIN, SERIAL)
     assert reply is not None
     [back] = parsed(pack(reply, data, PLAIN, True)).options
     assert isinstance(back, dns.edns.ECSOption)
@@ -344,7 +344,7 @@ def test_whatever_comes_is_answered_or_dropped(data: bytes) -> None:
         return
     reply = packet.refusal(query.error or rr.REFUSED)
     if not query.error:
-        reply = answer(maker.store, query.name, query.type, PLAIN, SERIAL) or reply
+        reply = answer(maker.store, query.name.lower(), query.type, PLAIN, SERIAL) or reply
     for udp in (True, False):
         entries = packet.order(query, reply, PLAIN, udp, random.Random(1))
         wire = packet.pack(query, reply, entries, PLAIN, udp)
