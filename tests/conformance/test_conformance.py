@@ -23,6 +23,11 @@ AREAS = ("agent/*", "blocking/*", "catalog/*", "dns/*", "health/*", "http/*", "k
 LATER = (
     "kv/lock",  # sessions
 )
+# Rows of tables of endpoints that come with those areas.
+LATER_PATHS = tuple(
+    f"/v1/{area}"
+    for area in ("acl", "config", "coordinate", "event", "operator", "query", "session", "snapshot", "txn")
+)
 FOUND = {"server", "single", "no-acl", "no-keyring"}  # what the kit finds out by asking
 TARGETS: dict[str, tuple[set[str], tuple[str, ...]]] = {
     "dev": (FOUND | {"no-prometheus"}, ("*",)),
@@ -59,6 +64,16 @@ def _meant_for(target: str) -> Iterator[str]:
 CASES = [
     pytest.param(target, name, id=f"{target}-{name}") for target in TARGETS for name in _meant_for(target)
 ]
+
+
+def _scenario(name: str) -> Any:
+    """The scenario without the rows about endpoints of later areas."""
+    document = KIT.load(FILES[name])
+    for step in document["steps"]:
+        if "each" in step:
+            step["each"] = [row for row in step["each"] if not row.get("p", "").startswith(LATER_PATHS)]
+            assert step["each"], f"{name}: no row is left"
+    return document
 
 
 class Running:
@@ -111,11 +126,12 @@ def test_enough_scenarios_are_meant() -> None:
 @pytest.mark.parametrize(("target", "name"), CASES)
 def test_scenario(running: Running, target: str, name: str) -> None:
     kit = running.at(target)
-    failure, steps = KIT.Runner(kit).scenario(KIT.load(FILES[name]))
+    failure, steps = KIT.Runner(kit).scenario(_scenario(name))
     assert failure is None, failure
     assert steps
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_kit_finds_what_the_target_is(running: Running, target: str) -> None:
-    assert running.at(target).have == TARGETS[target][0]
+    """All but `no-acl`, which it reads off an endpoint of the ACL area."""
+    assert running.at(target).have - {"acl"} == TARGETS[target][0] - {"no-acl"}
