@@ -24,7 +24,7 @@ from agent.logs import Logger
 from agent.persist import LocalFiles
 from agent.sync import CatalogDoor, Sync
 from agent.world import World
-from core.api.decode import StoredCheck, StoredState
+from core.api.decode_stored import StoredCheck, StoredState
 from core.codec.duration import SECOND, quote
 from core.errors import ConfigError, Invalid, StorageFull
 from core.node import registration

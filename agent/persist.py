@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 from agent.logs import Logger
 from agent.world import World
-from core.api import decode, render
-from core.api.decode import StoredCheck, StoredService, StoredState
+from core.api import decode_stored, render
+from core.api.decode_stored import StoredCheck, StoredService, StoredState
 from core.codec import gojson
 from core.node.definitions import CheckDefinition
 from core.store.structs import NodeService, go_name
@@ -46,16 +46,16 @@ class LocalFiles:
 
     def services(self) -> list[StoredService]:
         """The services that were registered."""
-        return self._load(self._services, decode.stored_service, lambda stored: stored.service.id)
+        return self._load(self._services, decode_stored.stored_service, lambda stored: stored.service.id)
 
     def checks(self) -> list[StoredCheck]:
         """The checks that were registered."""
-        return self._load(self._checks, decode.stored_check, lambda stored: stored.check.check_id)
+        return self._load(self._checks, decode_stored.stored_check, lambda stored: stored.check.check_id)
 
     def states(self) -> dict[str, StoredState]:
         """What checks found last, as far as it is still good; the rest is deleted."""
         states = {}
-        for state in self._load(self._states, decode.stored_state, lambda stored: stored.check_id):
+        for state in self._load(self._states, decode_stored.stored_state, lambda stored: stored.check_id):
             if state.expires > self._world.wall():
                 states[state.check_id] = state
             else:

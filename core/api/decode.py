@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from core.codec import duration, gojson
-from core.codec.gojson import (
+from core.codec.gojson import JsonError
+from core.codec.shapes import (
     ANY,
     BOOL,
     INT,
@@ -19,10 +20,13 @@ from core.codec.gojson import (
     STRING_MAP,
     STRINGS,
     UINT,
-    JsonError,
+    Errors,
     ListOf,
     MapOf,
     Object,
+    Shape,
+    Text,
+    fit,
 )
 from core.errors import BadRequest
 from core.node.definitions import CheckDefinition, ServiceDefinition
@@ -38,12 +42,12 @@ from core.store.structs import (
 )
 
 
-class _Duration(gojson.Shape):
+class _Duration(Shape):
     """Nanoseconds from `"10s"` or a number; Go ignores every other kind of value."""
 
     zero = 0
 
-    def fit(self, value: Any, errors: gojson.Errors) -> Any:
+    def fit(self, value: Any, errors: Errors) -> Any:
         if isinstance(value, str):
             try:
                 return duration.parse(value)
@@ -54,10 +58,10 @@ class _Duration(gojson.Shape):
         return 0
 
 
-class _Neutral(gojson.Shape):
+class _Neutral(Shape):
     """An enterprise field: only what it is without the edition may be said."""
 
-    def fit(self, value: Any, errors: gojson.Errors) -> Any:
+    def fit(self, value: Any, errors: Errors) -> Any:
         if value not in ("", "default"):
             errors.note(f"json: unknown field {duration.quote(errors.path[-1])}")
         return None
@@ -65,11 +69,11 @@ class _Neutral(gojson.Shape):
 
 _DURATION = _Duration("time.Duration")
 _NEUTRAL = _Neutral("string")
-_NODE_ID = gojson.Text("types.NodeID")
-_CHECK_ID = gojson.Text("types.CheckID")
+_NODE_ID = Text("types.NodeID")
+CHECK_ID = Text("types.CheckID")
 _HEADER = MapOf(STRINGS)
-_TENANCY: dict[str, gojson.Shape] = {"Namespace": _NEUTRAL, "Partition": _NEUTRAL, "PeerName": _NEUTRAL}
-_INDEXES: dict[str, gojson.Shape] = {"CreateIndex": UINT, "ModifyIndex": UINT}
+_TENANCY: dict[str, Shape] = {"Namespace": _NEUTRAL, "Partition": _NEUTRAL, "PeerName": _NEUTRAL}
+_INDEXES: dict[str, Shape] = {"CreateIndex": UINT, "ModifyIndex": UINT}
 _ADDRESSES = MapOf(Object("structs.ServiceAddress", {"Address": STRING, "Port": INT}))
 _WEIGHTS = Object("structs.Weights", {"Passing": INT, "Warning": INT})
 _PROXY = Object(
@@ -127,11 +131,11 @@ _SPEC = Object(
     },
     translated=True,
 )
-_CHECK = Object(
+CHECK = Object(
     "structs.HealthCheck",
     {
         "Node": STRING,
-        "CheckID": _CHECK_ID,
+        "CheckID": CHECK_ID,
         "Name": STRING,
         "Status": STRING,
         "Notes": STRING,
@@ -148,10 +152,10 @@ _CHECK = Object(
         **_INDEXES,
     },
 )
-_SERVICE = Object(
+SERVICE = Object(
     "structs.NodeService",
     {
-        "Kind": gojson.Text("structs.ServiceKind"),
+        "Kind": Text("structs.ServiceKind"),
         "ID": STRING,
         "Service": STRING,
         "Tags": STRINGS,
@@ -178,9 +182,9 @@ _REGISTER = Object(
         "Address": STRING,
         "TaggedAddresses": STRING_MAP,
         "NodeMeta": STRING_MAP,
-        "Service": _SERVICE,
-        "Check": _CHECK,
-        "Checks": ListOf(_CHECK, "structs.HealthChecks"),
+        "Service": SERVICE,
+        "Check": CHECK,
+        "Checks": ListOf(CHECK, "structs.HealthChecks"),
         "SkipNodeUpdate": BOOL,
         "Token": STRING,
         "Locality": ANY,
@@ -194,7 +198,7 @@ _DEREGISTER = Object(
         "Datacenter": STRING,
         "Node": STRING,
         "ServiceID": STRING,
-        "CheckID": _CHECK_ID,
+        "CheckID": CHECK_ID,
         "Token": STRING,
         **_TENANCY,
     },
@@ -202,10 +206,10 @@ _DEREGISTER = Object(
 
 # --- the agent -------------------------------------------------------------------------------------
 
-_CHECK_DEFINITION = Object(
+CHECK_DEFINITION = Object(
     "structs.CheckDefinition",
     {
-        "ID": _CHECK_ID,
+        "ID": CHECK_ID,
         "Name": STRING,
         "Notes": STRING,
         "ServiceID": STRING,
@@ -250,7 +254,7 @@ _CHECK_DEFINITION = Object(
 _SERVICE_DEFINITION = Object(
     "structs.ServiceDefinition",
     {
-        "Kind": gojson.Text("structs.ServiceKind"),
+        "Kind": Text("structs.ServiceKind"),
         "ID": STRING,
         "Name": STRING,
         "Tags": STRINGS,
@@ -259,8 +263,8 @@ _SERVICE_DEFINITION = Object(
         "Meta": STRING_MAP,
         "Port": INT,
         "SocketPath": STRING,
-        "Check": _CHECK_DEFINITION,
-        "Checks": ListOf(_CHECK_DEFINITION, "structs.CheckTypes"),
+        "Check": CHECK_DEFINITION,
+        "Checks": ListOf(CHECK_DEFINITION, "structs.CheckTypes"),
         "Weights": _WEIGHTS,
         "Token": STRING,
         "EnableTagOverride": BOOL,
@@ -289,7 +293,7 @@ def _make(kind: type[_Made], fields: dict[str, Any], **more: Any) -> _Made:
 def _read(body: bytes, shape: Object) -> dict[str, Any]:
     """The fields of a body; a body of `null` has none. BadRequest has Consul's text."""
     try:
-        fields = gojson.fit(gojson.decode(body), shape)
+        fields = fit(gojson.decode(body), shape)
     except JsonError as error:
         raise BadRequest(f"Request decode failed: {error}") from None
     return fields or {}
@@ -305,7 +309,8 @@ def _weights(value: dict[str, Any] | None) -> Weights | None:
     return None if value is None else Weights(value.get("Passing", 0), value.get("Warning", 0))
 
 
-def _node_service(fields: dict[str, Any]) -> NodeService:
+def node_service(fields: dict[str, Any]) -> NodeService:
+    """A service of the catalog from the fields of SERVICE."""
     return _make(
         NodeService,
         fields,
@@ -314,7 +319,8 @@ def _node_service(fields: dict[str, Any]) -> NodeService:
     )
 
 
-def _health_check(fields: dict[str, Any] | None) -> HealthCheck:
+def health_check(fields: dict[str, Any] | None) -> HealthCheck:
+    """A check of the catalog from the fields of CHECK."""
     fields = fields or {}
     return _make(HealthCheck, fields, definition=_make(CheckSpec, fields.get("Definition") or {}))
 
@@ -326,9 +332,9 @@ def catalog_register(body: bytes) -> RegisterRequest:
     return _make(
         RegisterRequest,
         fields,
-        service=None if service is None else _node_service(service),
-        check=None if check is None else _health_check(check),
-        checks=None if checks is None else [_health_check(item) for item in checks],
+        service=None if service is None else node_service(service),
+        check=None if check is None else health_check(check),
+        checks=None if checks is None else [health_check(item) for item in checks],
     )
 
 
@@ -337,22 +343,23 @@ def catalog_deregister(body: bytes) -> DeregisterRequest:
     return _make(DeregisterRequest, _read(body, _DEREGISTER))
 
 
-def _check(fields: dict[str, Any] | None) -> CheckDefinition:
+def check_of(fields: dict[str, Any] | None) -> CheckDefinition:
+    """A check's definition from the fields of CHECK_DEFINITION."""
     return _make(CheckDefinition, fields or {})
 
 
 def check_definition(body: bytes) -> CheckDefinition:
     """The body of `/v1/agent/check/register`. BadRequest has Consul's text."""
-    return _check(_read(body, _CHECK_DEFINITION))
+    return check_of(_read(body, CHECK_DEFINITION))
 
 
 def service_definition(body: bytes) -> ServiceDefinition:
     """The body of `/v1/agent/service/register`; `Check`, unless it is empty, goes before `Checks`.
     BadRequest has Consul's text."""
     fields = _read(body, _SERVICE_DEFINITION)
-    single = _check(fields.get("Check"))
+    single = check_of(fields.get("Check"))
     checks = [] if single == CheckDefinition() else [single]
-    checks += [_check(item) for item in fields.get("Checks") or []]
+    checks += [check_of(item) for item in fields.get("Checks") or []]
     return _make(
         ServiceDefinition,
         fields,
@@ -372,74 +379,3 @@ def agent_token(body: bytes) -> str:
     """The token in the body of `/v1/agent/token/KIND`. BadRequest has Consul's text."""
     token: str = _read(body, _TOKEN).get("Token", "")
     return token
-
-
-# --- what the agent keeps in its data directory ----------------------------------------------------
-
-_STORED_SERVICE = Object("agent.persistedService", {"Token": STRING, "Service": _SERVICE, "Source": STRING})
-_STORED_CHECK = Object(
-    "agent.persistedCheck",
-    {"Token": STRING, "Check": _CHECK, "ChkType": _CHECK_DEFINITION, "Source": STRING},
-)
-_STORED_STATE = Object(
-    "agent.persistedCheckState",
-    {"CheckID": _CHECK_ID, "Output": STRING, "Status": STRING, "Expires": INT},
-)
-
-
-class StoredService(Struct, frozen=True):
-    """A service as it was registered, and with what token."""
-
-    service: NodeService
-    token: str = ""
-
-
-class StoredCheck(Struct, frozen=True):
-    """A check as it was registered; no definition for maintenance modes, which nothing runs."""
-
-    check: HealthCheck
-    definition: CheckDefinition | None = None
-    token: str = ""
-
-
-class StoredState(Struct, frozen=True):
-    """What a check found last, good until `expires` (Unix seconds)."""
-
-    check_id: str
-    status: str
-    output: str = ""
-    expires: int = 0
-
-
-def stored_service(body: bytes) -> StoredService:
-    """A file of `services/`. JsonError if it is none."""
-    fields = _stored(body, _STORED_SERVICE)
-    service = _node_service(fields.get("Service") or {})
-    if not service.id:
-        raise JsonError("no service id")
-    return StoredService(service, fields.get("Token", ""))
-
-
-def stored_check(body: bytes) -> StoredCheck:
-    """A file of `checks/`. JsonError if it is none."""
-    fields = _stored(body, _STORED_CHECK)
-    check = _health_check(fields.get("Check"))
-    if not check.check_id:
-        raise JsonError("no check id")
-    definition = fields.get("ChkType")
-    return StoredCheck(check, None if definition is None else _check(definition), fields.get("Token", ""))
-
-
-def stored_state(body: bytes) -> StoredState:
-    """A file of `checks/state/`. JsonError if it is none."""
-    fields = _stored(body, _STORED_STATE)
-    if not fields.get("CheckID"):
-        raise JsonError("no check id")
-    return StoredState(
-        fields["CheckID"], fields.get("Status", ""), fields.get("Output", ""), fields.get("Expires", 0)
-    )
-
-
-def _stored(body: bytes, shape: Object) -> dict[str, Any]:
-    fields: dict[str, Any] = gojson.fit(gojson.decode(body), shape, lenient=True) or {}
-    return fields

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -47,12 +46,12 @@ def encode(value: Any, pretty: bool = False) -> bytes:
         raw = _ENCODE(value)
     except UnicodeEncodeError:
         raw = _ENCODE(_without_surrogates(msgspec.to_builtins(value)))
+    if b"\\" in raw:
+        raw = _ESCAPED.sub(lambda match: _SHORT_ESCAPES.get(match[0], match[0]), raw)
     if b"<" in raw or b">" in raw or b"&" in raw:
         raw = raw.replace(b"<", b"\\u003c").replace(b">", b"\\u003e").replace(b"&", b"\\u0026")
-    if b"\xe2\x80" in raw:
+    if not raw.isascii():
         raw = raw.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
-    if b"\\b" in raw or b"\\f" in raw:
-        raw = _ESCAPED.sub(lambda match: _SHORT_ESCAPES.get(match[0], match[0]), raw)
     if isinstance(value, float):
         raw = _go_number(raw)
     elif _WHOLE_FLOAT.search(raw) or _EXPONENT.search(raw):
@@ -267,204 +266,3 @@ def _wrong(byte: int, where: str) -> JsonError:
     else:
         shown = f"'{quote(chr(byte))[1:-1]}'"
     return JsonError(f"invalid character {shown} {where}")
-
-
-# --- shapes: which fields a body may have, and of what types ---------------------------------------
-
-
-class Errors:
-    """What went wrong while a value was fitted to a shape. Go notes the first mismatch, goes on to
-    the end and reports it then; where it stands is told by the struct and the path of fields."""
-
-    __slots__ = ("first", "lenient", "path", "struct")
-
-    def __init__(self, lenient: bool = False) -> None:
-        self.lenient = lenient  # unknown fields are ignored
-        self.first = ""
-        self.struct: str | None = None
-        self.path: list[str] = []
-
-    def note(self, text: str) -> None:
-        if not self.first:
-            self.first = text
-
-    def mismatch(self, value: Any, go: str) -> None:
-        where = "value" if self.struct is None else f"struct field {self.struct}.{'.'.join(self.path)}"
-        self.note(f"json: cannot unmarshal {_kind(value, go)} into Go {where} of type {go}")
-
-
-def _kind(value: Any, go: str) -> str:
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, str):
-        return "string"
-    if isinstance(value, list):
-        return "array"
-    if isinstance(value, dict):
-        return "object"
-    if "int" not in go:
-        return "number"
-    return f"number {value if isinstance(value, int) else show_float(value)}"
-
-
-class Shape:
-    """A type of Go that a JSON value is fitted to. `zero` is what it has before anything was read."""
-
-    __slots__ = ("go",)
-    zero: Any = None
-
-    def __init__(self, go: str) -> None:
-        self.go = go
-
-    def fit(self, value: Any, errors: Errors) -> Any:
-        """`value` (never None) in this shape, or `zero` with a note in `errors`."""
-        raise NotImplementedError
-
-
-class Text(Shape):
-    zero = ""
-
-    def fit(self, value: Any, errors: Errors) -> Any:
-        if isinstance(value, str):
-            return value
-        errors.mismatch(value, self.go)
-        return self.zero
-
-
-class Integer(Shape):
-    __slots__ = ("_high", "_low")
-    zero = 0
-
-    def __init__(self, go: str = "int", low: int = -(1 << 63), high: int = (1 << 63) - 1) -> None:
-        super().__init__(go)
-        self._low, self._high = low, high
-
-    def fit(self, value: Any, errors: Errors) -> Any:
-        if isinstance(value, int) and not isinstance(value, bool) and self._low <= value <= self._high:
-            return value
-        errors.mismatch(value, self.go)
-        return self.zero
-
-
-class Truth(Shape):
-    zero = False
-
-    def fit(self, value: Any, errors: Errors) -> Any:
-        if isinstance(value, bool):
-            return value
-        errors.mismatch(value, self.go)
-        return self.zero
-
-
-class Anything(Shape):
-    def fit(self, value: Any, errors: Errors) -> Any:
-        return value
-
-
-class ListOf(Shape):
-    __slots__ = ("_item",)
-
-    def __init__(self, item: Shape, go: str = "") -> None:
-        super().__init__(go or f"[]{item.go}")
-        self._item = item
-
-    def fit(self, value: Any, errors: Errors) -> Any:
-        if isinstance(value, list):
-            item = self._item
-            return [item.zero if entry is None else item.fit(entry, errors) for entry in value]
-        errors.mismatch(value, self.go)
-        return self.zero
-
-
-class MapOf(Shape):
-    __slots__ = ("_item",)
-
-    def __init__(self, item: Shape, go: str = "") -> None:
-        super().__init__(go or f"map[string]{item.go}")
-        self._item = item
-
-    def fit(self, value: Any, errors: Errors) -> Any:
-        if isinstance(value, dict):
-            item = self._item
-            return {
-                key: item.zero if entry is None else item.fit(entry, errors) for key, entry in value.items()
-            }
-        errors.mismatch(value, self.go)
-        return self.zero
-
-
-def folded(name: str) -> str:
-    """The form in which field names are compared: letter case does not count."""
-    return name.lower().replace("\u017f", "s")
-
-
-class Object(Shape):
-    """A struct: names of fields, any letter case. `aliases` are other names of a field. `translated`
-    stands for a type that decodes itself: its fields have snake_case names too, and what is wrong in
-    it is reported before anything noted outside."""
-
-    __slots__ = ("_names", "_struct", "_translated", "fields")
-
-    def __init__(
-        self,
-        go: str,
-        fields: Mapping[str, Shape],
-        aliases: Mapping[str, str] | None = None,
-        translated: bool = False,
-    ) -> None:
-        super().__init__(go)
-        self.fields = dict(fields)
-        self._translated = translated
-        self._struct = "" if translated else go.rpartition(".")[2]
-        self._names = {folded(name): name for name in fields}
-        self._names.update((folded(alias), name) for alias, name in (aliases or {}).items())
-
-    def _name(self, key: str) -> str | None:
-        key = folded(key)
-        return self._names.get(key.replace("_", "") if self._translated else key)
-
-    def fit(self, value: Any, errors: Errors) -> Any:
-        """A dict of the fields that were given, under the names of `fields`."""
-        if self._translated:
-            return fit(value, self, errors.lenient, inner=True)
-        return self._fit(value, errors)
-
-    def _fit(self, value: Any, errors: Errors) -> Any:
-        if not isinstance(value, dict):
-            errors.mismatch(value, self.go)
-            return self.zero
-        result: dict[str, Any] = {}
-        struct, errors.struct = errors.struct, self._struct
-        for key, entry in value.items():
-            name = self._name(key)
-            if name is None and errors.lenient:
-                continue
-            if name is None:
-                errors.note(f"json: unknown field {quote(key)}")
-            elif entry is not None:
-                errors.path.append(name)
-                result[name] = self.fields[name].fit(entry, errors)
-                errors.path.pop()
-        errors.struct = struct
-        return result
-
-
-def fit(value: Any, shape: Shape, lenient: bool = False, inner: bool = False) -> Any:
-    """`value` (from `decode`) in `shape`; None stays None. JsonError has Go's text: for an unknown
-    field (unless `lenient`), or for a value of the wrong type."""
-    if value is None:
-        return None
-    errors = Errors(lenient)
-    result = shape._fit(value, errors) if inner and isinstance(shape, Object) else shape.fit(value, errors)
-    if errors.first:
-        raise JsonError(errors.first)
-    return result
-
-
-STRING = Text("string")
-INT = Integer("int")
-UINT = Integer("uint64", 0, (1 << 64) - 1)
-BOOL = Truth("bool")
-ANY = Anything("interface {}")
-STRINGS = ListOf(STRING)
-STRING_MAP = MapOf(STRING)

@@ -165,65 +165,6 @@ def test_every_cut_of_an_object_is_an_unexpected_end(value: object) -> None:
             gojson.decode(raw[:end])
 
 
-_SHAPE = gojson.Object(
-    "structs.Outer",
-    {
-        "Name": gojson.STRING,
-        "Port": gojson.INT,
-        "On": gojson.BOOL,
-        "Tags": gojson.STRINGS,
-        "Inner": gojson.Object("structs.Inner", {"Port": gojson.INT, "Meta": gojson.STRING_MAP}),
-        "Own": gojson.Object("structs.Own", {"TimeToLive": gojson.INT}, translated=True),
-    },
-    aliases={"on_off": "On"},
-)
-
-
-@pytest.mark.parametrize(
-    ("body", "text"),
-    [
-        (b'{"Colour": 1}', 'unknown field "Colour"'),
-        (b'{"Port": "80"}', "cannot unmarshal string into Go struct field Outer.Port of type int"),
-        (b'{"Port": 80.5}', "cannot unmarshal number 80.5 into Go struct field Outer.Port of type int"),
-        (b'{"Name": 1}', "cannot unmarshal number into Go struct field Outer.Name of type string"),
-        (b'{"tags": ["a", true]}', "cannot unmarshal bool into Go struct field Outer.Tags of type string"),
-        (b'{"Tags": {}}', "cannot unmarshal object into Go struct field Outer.Tags of type []string"),
-        (
-            b'{"Inner": {"Port": []}}',
-            "cannot unmarshal array into Go struct field Inner.Inner.Port of type int",
-        ),
-        (
-            b'{"Inner": {"Meta": {"a": 1}}, "Port": ""}',
-            "cannot unmarshal number into Go struct field Inner.Inner.Meta of type string",
-        ),
-        (b'{"Inner": 5}', "cannot unmarshal number into Go struct field Outer.Inner of type structs.Inner"),
-        (
-            b'{"Port": "x", "Own": {"time_to_live": "y"}}',
-            "cannot unmarshal string into Go struct field .TimeToLive of type int",
-        ),
-        (b'"text"', "cannot unmarshal string into Go value of type structs.Outer"),
-        (b"[1]", "cannot unmarshal array into Go value of type structs.Outer"),
-    ],
-)
-def test_shapes_refuse(body: bytes, text: str) -> None:
-    with pytest.raises(JsonError) as caught:
-        gojson.fit(gojson.decode(body), _SHAPE)
-    assert str(caught.value) == "json: " + text
-
-
-def test_shapes_fit() -> None:
-    body = b'{"NAME": "a", "port": 5, "on_off": true, "Tags": ["x", null],'
-    body += b' "Inner": {"meta": {"k": "v"}}, "Own": null}'
-    assert gojson.fit(gojson.decode(body), _SHAPE) == {
-        "Name": "a",
-        "Port": 5,
-        "On": True,
-        "Tags": ["x", ""],
-        "Inner": {"Meta": {"k": "v"}},
-    }
-    assert gojson.fit(None, _SHAPE) is None
-
-
 def test_structs_are_encoded_by_their_wire_names() -> None:
     class Thing(msgspec.Struct, rename="pascal"):
         some_name: str
