@@ -11,270 +11,13 @@ them; on a map a missing key fails `==`, `in` and `matches` and passes their opp
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from functools import lru_cache
-from operator import attrgetter
-from typing import Any
 
-from core.api import filter_regex
-from core.codec.duration import quote
+from core.api.filter_fields import KINDS, FieldType, Test, bind, wrong
 from core.errors import Invalid
-from core.store.structs import Weights
 
 MAX_LENGTH = 16 * 1024
 MAX_DEPTH = 100
-
-Test = Callable[[Any], bool]
-
-_PREFIX = "Failed to create boolean expression evaluator: "
-
-
-# --- what can be asked of which object -------------------------------------------------------------
-
-
-class _Type:
-    """A type of field: the operators that it takes, and how the text of a value is understood."""
-
-    operators: tuple[str, ...] = ("Equal", "Not Equal")
-
-    def coerce(self, raw: str) -> Any:
-        """The value to compare with. ValueError if the text is none."""
-        return raw
-
-    def test(self, operator: str, value: Any) -> Test:
-        if operator == "Equal":
-            return lambda field: bool(field == value)
-        return lambda field: bool(field != value)
-
-
-class _String(_Type):
-    operators = ("Equal", "Not Equal", "In", "Not In", "Matches", "Not Matches")
-
-    def test(self, operator: str, value: Any) -> Test:
-        if operator == "In":
-            return lambda field: value in field
-        if operator == "Not In":
-            return lambda field: value not in field
-        if operator == "Matches":
-            return filter_regex.compile(value)
-        if operator == "Not Matches":
-            found = filter_regex.compile(value)
-            return lambda field: not found(field)
-        return super().test(operator, value)
-
-
-class _Integer(_Type):
-    def coerce(self, raw: str) -> int:
-        return int(raw, 0)
-
-
-class _Boolean(_Type):
-    def coerce(self, raw: str) -> bool:
-        if raw in ("1", "t", "T", "TRUE", "true", "True"):
-            return True
-        if raw in ("0", "f", "F", "FALSE", "false", "False"):
-            return False
-        raise ValueError(raw)
-
-
-class _Collection(_Type):
-    """A list of names, a map, or a list of objects. `item` is what its members are."""
-
-    operators: tuple[str, ...] = ("In", "Not In", "Is Empty", "Is Not Empty")
-
-    def __init__(self, item: _Type | None = None) -> None:
-        self.item = item
-
-    def test(self, operator: str, value: Any) -> Test:
-        if operator == "In":
-            return lambda field: bool(field) and value in field
-        if operator == "Not In":
-            return lambda field: not field or value not in field
-        if operator == "Is Empty":
-            return lambda field: not field
-        return bool
-
-
-class _Map(_Collection):
-    pass
-
-
-class _Objects(_Collection):
-    operators = ("Is Empty", "Is Not Empty")
-
-
-class _Object(_Type):
-    operators = ()
-
-    def __init__(self, fields: Mapping[str, tuple[Callable[[Any], Any], _Type]]) -> None:
-        self.fields = fields
-
-
-_STRING, _INTEGER, _BOOLEAN = _String(), _Integer(), _Boolean()
-_NAMES, _TEXTS = _Collection(), _Map(_STRING)
-_ADDRESS = _Object({"Address": (attrgetter("address"), _STRING), "Port": (attrgetter("port"), _INTEGER)})
-_WEIGHTS = _Object(
-    {"Passing": (attrgetter("passing"), _INTEGER), "Warning": (attrgetter("warning"), _INTEGER)}
-)
-_NO_WEIGHTS = Weights()
-
-
-def _entry(name: str, zero: Any) -> Callable[[Any], Any]:
-    """The entry of a mesh map, `zero` if the map or the entry is not there."""
-
-    def get(mapping: dict[str, Any] | None) -> Any:
-        value = (mapping or {}).get(name)
-        return zero if value is None else value
-
-    return get
-
-
-_CONNECT = _Object({"Native": (_entry("Native", False), _BOOLEAN)})
-_UPSTREAM_TEXTS = (
-    "Datacenter",
-    "DestinationName",
-    "DestinationNamespace",
-    "DestinationType",
-    "LocalBindAddress",
-)
-_PROXY = _Object(
-    {
-        **{
-            name: (_entry(name, ""), _STRING)
-            for name in ("DestinationServiceID", "DestinationServiceName", "LocalServiceAddress", "Mode")
-        },
-        "LocalServicePort": (_entry("LocalServicePort", 0), _INTEGER),
-        "MeshGateway": (_entry("MeshGateway", {}), _Object({"Mode": (_entry("Mode", ""), _STRING)})),
-        "Upstreams": (
-            _entry("Upstreams", []),
-            _Objects(
-                _Object(
-                    {
-                        **{name: (_entry(name, ""), _STRING) for name in _UPSTREAM_TEXTS},
-                        "LocalBindPort": (_entry("LocalBindPort", 0), _INTEGER),
-                        "MeshGateway": (
-                            _entry("MeshGateway", {}),
-                            _Object({"Mode": (_entry("Mode", ""), _STRING)}),
-                        ),
-                    }
-                )
-            ),
-        ),
-    }
-)
-
-
-def _weights(service: Any) -> Weights:
-    return service.weights or _NO_WEIGHTS
-
-
-_NODE = _Object(
-    {
-        "ID": (attrgetter("id"), _STRING),
-        "Node": (attrgetter("node"), _STRING),
-        "Address": (attrgetter("address"), _STRING),
-        "Datacenter": (attrgetter("datacenter"), _STRING),
-        "TaggedAddresses": (attrgetter("tagged_addresses"), _TEXTS),
-        "Meta": (attrgetter("meta"), _TEXTS),
-    }
-)
-_NODE_SERVICE = _Object(
-    {
-        "Kind": (attrgetter("kind"), _STRING),
-        "ID": (attrgetter("id"), _STRING),
-        "Service": (attrgetter("service"), _STRING),
-        "Tags": (attrgetter("tags"), _NAMES),
-        "Address": (attrgetter("address"), _STRING),
-        "TaggedAddresses": (attrgetter("tagged_addresses"), _Map(_ADDRESS)),
-        "Meta": (attrgetter("meta"), _TEXTS),
-        "Port": (attrgetter("port"), _INTEGER),
-        "Weights": (_weights, _WEIGHTS),
-        "EnableTagOverride": (attrgetter("enable_tag_override"), _BOOLEAN),
-        "Proxy": (attrgetter("proxy"), _PROXY),
-        "Connect": (attrgetter("connect"), _CONNECT),
-    }
-)
-_HEALTH_CHECK = _Object(
-    {
-        "Node": (attrgetter("node"), _STRING),
-        "CheckID": (attrgetter("check_id"), _STRING),
-        "Name": (attrgetter("name"), _STRING),
-        "Status": (attrgetter("status"), _STRING),
-        "Notes": (attrgetter("notes"), _STRING),
-        "Output": (attrgetter("output"), _STRING),
-        "ServiceID": (attrgetter("service_id"), _STRING),
-        "ServiceName": (attrgetter("service_name"), _STRING),
-        "ServiceTags": (attrgetter("service_tags"), _NAMES),
-        "Type": (attrgetter("type"), _STRING),
-    }
-)
-
-
-def _half(position: int, get: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda pair: get(pair[position])
-
-
-_SERVICE_NODE = _Object(
-    {
-        **{
-            ("NodeMeta" if name == "Meta" else name): (_half(0, get), kind)
-            for name, (get, kind) in _NODE.fields.items()
-        },
-        **{
-            ("ServiceName" if name == "Service" else f"Service{name}"): (_half(1, get), kind)
-            for name, (get, kind) in _NODE_SERVICE.fields.items()
-        },
-    }
-)
-_KINDS = {
-    "node": _NODE,
-    "service_node": _SERVICE_NODE,
-    "node_service": _NODE_SERVICE,
-    "health_check": _HEALTH_CHECK,
-    "check_service_node": _Object(
-        {
-            "Node": (attrgetter("node"), _NODE),
-            "Service": (attrgetter("service"), _NODE_SERVICE),
-            "Checks": (attrgetter("checks"), _Objects(_HEALTH_CHECK)),
-        }
-    ),
-}
-
-_TRUE_WITHOUT_KEY = ("Not Equal", "Not In", "Is Empty", "Not Matches")
-
-
-def _bind(kind: _Type, path: tuple[str, ...], operator: str, raw: str, selector: str) -> Test:
-    """The test of one match expression on an object of type `kind`."""
-    if isinstance(kind, _Object) and path:
-        if path[0] not in kind.fields:
-            raise _wrong(f"Selector {quote(selector)} is not valid")
-        get, inner = kind.fields[path[0]]
-        test = _bind(inner, path[1:], operator, raw, selector)
-        return lambda value: test(get(value))
-    if isinstance(kind, _Objects) and path and kind.item is not None:
-        test = _bind(kind.item, path, operator, raw, selector)
-        return lambda items: any(map(test, items or ()))
-    if isinstance(kind, _Map) and path and kind.item is not None:
-        key, missing = path[0], operator in _TRUE_WITHOUT_KEY
-        test = _bind(kind.item, path[1:], operator, raw, selector)
-        return lambda mapping: test(mapping[key]) if mapping and key in mapping else missing
-    if path:
-        raise _wrong(f"Selector {quote(selector)} is not valid")
-    if operator not in kind.operators:
-        raise _wrong(f"Invalid match operator {quote(operator)} for selector {quote(selector)}")
-    try:
-        return kind.test(operator, kind.coerce(raw))
-    except filter_regex.RegexError as error:
-        raise _wrong(f"Failed to compile regular expression {quote(raw)}: {error}") from None
-    except ValueError as error:
-        raise _wrong(f"Failed to coerce value {quote(raw)} for selector {quote(selector)}: {error}") from None
-
-
-def _wrong(text: str) -> Invalid:
-    return Invalid(_PREFIX + text)
-
-
-# --- parsing ---------------------------------------------------------------------------------------
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _SELECTOR = re.compile(
@@ -301,7 +44,7 @@ _ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v
 class _Parser:
     """Recursive descent. Positions of errors are those that were reached farthest."""
 
-    def __init__(self, text: str, kind: _Type) -> None:
+    def __init__(self, text: str, kind: FieldType) -> None:
         self._text = text
         self._kind = kind
         self._at = 0
@@ -343,7 +86,7 @@ class _Parser:
             return self._match()
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise _wrong(f"expression nests deeper than {MAX_DEPTH} groups")
+            raise wrong(f"expression nests deeper than {MAX_DEPTH} groups")
         self._at += 1
         self._space()
         test = self._alternatives()
@@ -382,7 +125,7 @@ class _Parser:
 
     def _bound(self, selector: str, operator: str, raw: str) -> Test:
         path = self._path(selector)
-        return _bind(self._kind, path, operator, raw, ".".join(path))
+        return bind(self._kind, path, operator, raw, ".".join(path))
 
     def _operator(self) -> str:
         """The operator that comes next, `` if none does; `_operator_end` is where it ends."""
@@ -438,7 +181,7 @@ class _Parser:
         before = self._text[: self._at if at < 0 else at]
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
         offset = len(before.encode("utf-8", "surrogateescape"))
-        return _wrong(f"{line}:{column} ({offset}): no match found, expected: {expected}")
+        return wrong(f"{line}:{column} ({offset}): no match found, expected: {expected}")
 
 
 @lru_cache(maxsize=256)
@@ -447,5 +190,5 @@ def compile(expression: str, kind: str) -> Test:
     `node` (Node), `node_service` (NodeService), `service_node` (a pair of both), `health_check`
     (HealthCheck), `check_service_node` (CheckServiceNode). Invalid has Consul's text."""
     if len(expression) > MAX_LENGTH:
-        raise _wrong(f"expression is longer than {MAX_LENGTH} characters")
-    return _Parser(expression, _KINDS[kind]).parse()
+        raise wrong(f"expression is longer than {MAX_LENGTH} characters")
+    return _Parser(expression, KINDS[kind]).parse()

@@ -74,6 +74,13 @@ WHOLE = CheckServiceNode(node=NODE, service=SERVICE, checks=CHECKS)
         ("node_service", BARE, "Proxy.DestinationServiceName == db", False),
         ("node_service", SERVICE, "Proxy.Upstreams.DestinationName == b", True),
         ("node_service", BARE, "Proxy.Upstreams is empty and Connect.Native != true", True),
+        ("node_service", NodeService(proxy={"Upstreams": [5], "Mode": 1}), "x in Proxy.Mode", False),
+        (
+            "node_service",
+            NodeService(proxy={"Upstreams": [5]}),
+            "Proxy.Upstreams.DestinationName == a",
+            False,
+        ),
         ("service_node", (NODE, SERVICE), "ServicePort == 80 and ServiceName == web and Node == n1", True),
         ("service_node", (NODE, SERVICE), "ServiceMeta.ver == 1 and NodeMeta.zone == a", True),
         ("service_node", (NODE, SERVICE), "ServiceWeights.Warning == 1 and ServiceTags contains v1", True),
