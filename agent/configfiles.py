@@ -38,7 +38,9 @@ def read_sources(paths: Iterable[str], config_format: str = "") -> tuple[list[So
                 if os.path.isdir(inner):
                     continue
                 kind = format_of(name, config_format)
-                if kind:
+                if not os.path.isfile(inner):  # a pipe would be waited for, for ever
+                    warnings.append(f"skipping {inner}, it is not a regular file")
+                elif kind:
                     sources.append(Source(inner, kind, _text(inner)))
                 else:
                     warnings.append(skipped(inner))

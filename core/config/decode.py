@@ -133,10 +133,12 @@ class Decoder:
 
     def _scalar(self, raw: Any, node: str, where: str) -> Any:
         if node in ("string", "duration") and isinstance(raw, str):
+            if "\0" in raw:
+                self.errors.append(f"'{where}' contains a null character")
             return clean(raw)
         if node == "bool" and isinstance(raw, bool):
             return raw
-        if isinstance(raw, int | float) and not isinstance(raw, bool):
+        if isinstance(raw, int | float) and not isinstance(raw, bool) and abs(raw) < 1 << 63:
             if node == "float":
                 return float(raw)
             if node in ("int", "port") or (node == "uint" and raw >= 0):

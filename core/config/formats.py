@@ -80,7 +80,8 @@ def _go_text(text: str, error: json.JSONDecodeError) -> str:
     try:
         decode(text.encode("utf-8", "replace"))
     except JsonError as caught:
-        return f"{caught}{place}"
+        words = "unexpected end of JSON input" if str(caught).endswith("EOF") else str(caught)
+        return f"{words}{place}"
     rest = text[error.pos :].lstrip(" \t\r\n")[:1]
     if error.msg == "Extra data" and rest:
         return f"invalid character {_rune(rest)} after top-level value{place}"
@@ -129,6 +130,9 @@ def _yaml(text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
+    except (AttributeError, LookupError, TypeError, ArithmeticError) as error:
+        # PyYAML lets these out for an explicit tag on text that does not fit it (`!!timestamp x`).
+        raise ValueError(f"a value does not fit its tag ({error})") from None
 
 
 def _check_size(value: Any) -> None:
@@ -142,17 +146,20 @@ def _check_size(value: Any) -> None:
             raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
         below: list[Any] = []
         for item in level:
+            if isinstance(item, dict | list):
+                seen += len(item)
+                if seen > MAX_VALUES:
+                    raise ValueError(f"more than {MAX_VALUES} values")
             if isinstance(item, dict):
                 if not all(isinstance(key, str) for key in item):
                     raise ValueError("a key is not a string")
                 below.extend(item.values())
             elif isinstance(item, list):
                 below.extend(item)
+            elif isinstance(item, int) and not -(1 << 63) <= item < 1 << 63:
+                raise ValueError("a whole number does not fit 64 bits")
             elif isinstance(item, date | time | bytes | set):
                 raise ValueError(f"a value of type {type(item).__name__} has no meaning here")
             elif isinstance(item, float) and item - item != 0:
                 raise ValueError(f"the number {item} has no meaning here")
-        seen += len(below)
-        if seen > MAX_VALUES:
-            raise ValueError(f"more than {MAX_VALUES} values")
         level = below

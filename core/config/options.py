@@ -399,7 +399,7 @@ TELEMETRY = [
     O("telemetry.disable_hostname", "bool", False, "Leave the host name out of the names of gauges."),
     O("telemetry.prefix_filter", "strings", [], "Names to let pass, `+prefix`, or to drop, `-prefix`.",
       reload=True),
-    O("telemetry.filter_default", "bool", True, "Let names pass that no filter matches.", reload=True),
+    O("telemetry.filter_default", "bool", True, "Let names pass that no filter matches."),
     O("telemetry.enable_host_metrics", "bool", False, "Metrics of the host.", since="1.21"),
     O("telemetry.disable_per_tenancy_usage_metrics", "bool", False, "Fewer metrics.", since="1.21",
       unused=ENTERPRISE),
