@@ -141,7 +141,9 @@ class LocalAgent:
             if problem:
                 self._log.warn("a check is not restored", check=check.check_id, error=problem)
                 continue
-            self._begin(replace(check, status=CRITICAL, output=""), stored.definition, stored.token)
+            node = self.state.node.node  # it may have another name now
+            check = replace(check, node=node, status=CRITICAL, output="")
+            self._begin(check, stored.definition, stored.token)
 
     # --- definitions in files ----------------------------------------------------------------------
 

@@ -66,7 +66,7 @@ def _health(agent: AgentDoor, service: NodeService) -> tuple[str, render.Json]:
 
 
 def _reply(code: int, reason: str, body: bytes, text: bool) -> Reply:
-    headers = {"X-Consul-Reason": reason}
+    headers = {"X-Consul-Reason": reason.replace("\r", " ").replace("\n", " ")}
     if text:
         return Reply(code, body, PLAIN, headers)
     return Reply(code, body, headers=headers)

@@ -96,7 +96,9 @@ class LocalState:
     def checks_of(self, service_id: str, with_node: bool = False) -> list[HealthCheck]:
         """The checks of a service by id; of the node with `` or, beside others, `with_node`."""
         wanted = (service_id, "") if with_node else (service_id,)
-        return [check for check in self.checks.values() if check.service_id in wanted]
+        values = (_value(entry) for entry in self._checks.values())
+        found = [check for check in values if check is not None and check.service_id in wanted]
+        return sorted(found, key=lambda check: check.check_id)
 
     def service_token(self, service_id: str) -> str:
         """The token that the service was registered with."""

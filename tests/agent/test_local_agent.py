@@ -329,7 +329,7 @@ def test_files_of_consul_are_read(tmp_path: Path) -> None:
         }
         check = {
             "Check": {
-                "Node": "n1",
+                "Node": "old-name",
                 "CheckID": "c",
                 "Name": "c",
                 "Status": "passing",
@@ -350,6 +350,7 @@ def test_files_of_consul_are_read(tmp_path: Path) -> None:
         await agent.local.start([], [])
         assert agent.local.state.service_token("web") == "t"
         assert status(agent, "c") == "critical" and agent.local.runner.ttls == 1
+        assert agent.local.state.checks["c"].node == "n1"
         assert (tmp_path / "services" / file_name("web")).exists()
         await agent.local.remove_service("web")
         assert list((tmp_path / "services").iterdir()) == []

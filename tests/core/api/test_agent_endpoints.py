@@ -375,6 +375,8 @@ def test_health_by_id_and_by_name() -> None:
             "ServiceName none Not Found",
             "text/plain",
         )
+        reply = await agent.ask("GET /v1/agent/health/service/id/a%0d%0aX-Evil:%201")
+        assert "\n" not in reply.headers["X-Consul-Reason"]
         await agent.local.stop()
 
     asyncio.run(scenario())

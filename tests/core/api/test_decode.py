@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core.api import decode
 from core.errors import BadRequest
@@ -160,3 +162,58 @@ def test_refusals(read: Callable[[bytes], Any], body: bytes, text: str) -> None:
 def test_updates_and_tokens() -> None:
     assert decode.check_update(b'{"status": "passing"}') == ("passing", "")
     assert decode.agent_token(b'{"Token": "x"}') == "x"
+
+
+_NAMES = [
+    "Name",
+    "name",
+    "ID",
+    "Port",
+    "Tags",
+    "Check",
+    "Checks",
+    "TTL",
+    "ttl",
+    "Interval",
+    "Header",
+    "Weights",
+]
+_NAMES += [
+    "Service",
+    "Node",
+    "Meta",
+    "TaggedAddresses",
+    "Proxy",
+    "Connect",
+    "Definition",
+    "Passing",
+    "Namespace",
+]
+_ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(max_size=5)
+    | st.just("10s"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_NAMES), inner, max_size=5),
+    max_leaves=15,
+)
+
+
+@given(_ANYTHING)
+def test_any_body_is_decoded_or_refused(value: object) -> None:
+    body = json.dumps(value).replace("Infinity", "1e400").encode()
+    reads: list[Callable[[bytes], Any]] = [
+        decode.catalog_register,
+        decode.catalog_deregister,
+        decode.service_definition,
+        decode.check_definition,
+        decode.check_update,
+        decode.agent_token,
+    ]
+    for read in reads:
+        try:
+            read(body)
+        except BadRequest as error:
+            assert error.text.startswith("Request decode failed: ")
