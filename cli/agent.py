@@ -18,6 +18,13 @@ def start(call: Call) -> int:
     """Become the agent. Its flags are those of the configuration (reference/config.md)."""
     from agent.main import run
 
+    return run(call.arguments, standalone=True)
+
+
+def start_as_consul(call: Call) -> int:
+    """`ctl agent FLAGS`: what `consul agent` would become; without `-server` that is a client."""
+    from agent.main import run
+
     return run(call.arguments)
 
 
@@ -120,7 +127,8 @@ COMMANDS = (
         "Run the agent",
         start,
         text="Takes every flag of `consul agent`: -dev, -config-file, -config-dir, -data-dir, -node, ...\n"
-        "`ctl agent` with flags and no other word is the same.",
+        "Without a word on servers it is a single server of its own. `ctl agent` with flags and no other\n"
+        "word is `consul agent`, which would be a client that waits for servers.",
         example=("ctl agent start --dev", "ctl agent start --config-dir /etc/ctl.d --data-dir /var/lib/ctl"),
         connects=False,
         output=False,
@@ -129,7 +137,7 @@ COMMANDS = (
     Command(
         "agent",
         "Run the agent",
-        start,
+        start_as_consul,
         example=("ctl agent -dev -node=n1 -bind=127.0.0.1",),
         connects=False,
         output=False,

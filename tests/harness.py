@@ -134,6 +134,7 @@ class Agent:
     def start(self, wait: bool = True) -> Agent:
         """Start the process; `wait` until HTTP answers and there is a leader."""
         assert self.process is None, "started already"
+        self.folder.chmod(0o700)  # or it does not count as a runtime directory
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [*CTL, "agent", "start", *self._flags],

@@ -64,12 +64,12 @@ async def force_leave(agent: AgentDoor, request: Request) -> Reply:
 
 
 async def reload(agent: AgentDoor, request: Request) -> Reply:
-    """`PUT /v1/agent/reload`: all or nothing. A header names what waits for a restart."""
+    """`PUT /v1/agent/reload`: all of it or nothing. Only if something waits for a restart there is a body."""
     waiting = await agent.reload()
-    reply = done()
-    if waiting:
-        reply.headers = {"X-Ctl-Needs-Restart": "; ".join(waiting)}
-    return reply
+    if not waiting:
+        return done()
+    lines = [f"needs a restart: {change}\n" for change in waiting]
+    return Reply(body="".join(lines).encode(), content_type=TEXT)
 
 
 async def maintenance(agent: AgentDoor, request: Request) -> Reply:
