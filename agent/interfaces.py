@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import ctypes.util
 import ipaddress
 import os
 import socket
@@ -37,7 +36,7 @@ def machine() -> Host:
 
 
 def _interfaces() -> tuple[Interface, ...]:
-    libc = ctypes.CDLL(ctypes.util.find_library("c") if _BSD else None, use_errno=True)
+    libc = ctypes.CDLL(None)  # the C library of this very process
     head = ctypes.POINTER(_Ifaddrs)()
     if libc.getifaddrs(ctypes.byref(head)) != 0:
         return ()

@@ -26,6 +26,8 @@ NUMERIC_ESCAPES = {"x": (16, 2), "u": (16, 4), "U": (16, 8)}
 
 
 class Token(NamedTuple):
+    """A piece of the text, its kind (Go's name for it) and where it begins."""
+
     kind: str
     text: str
     line: int
@@ -54,6 +56,7 @@ class Scanner:
         return self.line, offset - self.line_start + 1
 
     def fail(self, offset: int, what: str) -> None:
+        """Note that something is wrong at `offset`."""
         line, column = self.place(offset)
         self.error = f"At {line}:{column}: {what}"
 

@@ -1,4 +1,4 @@
-"""Rules for what names a node: name, id, metadata, datacenter."""
+"""Rules for what names a node: name, id, datacenter. Metadata: core/node/registration.py."""
 
 from __future__ import annotations
 
@@ -6,39 +6,9 @@ import re
 
 from core.codec.duration import quote
 
-META_PAIRS, META_KEY, META_VALUE = 64, 128, 512
-META_RESERVED = "consul-"
-
-_META_KEY = re.compile(r"[a-zA-Z0-9_-]+\Z")
 _DATACENTER = re.compile(r"[a-z0-9_-]+\Z")
 _DNS_LABEL = re.compile(r"[A-Za-z0-9-]+\Z")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
-
-
-def meta_error(meta: dict[str, str], reserved: bool = False) -> str:
-    """What is wrong with the metadata of a node or service, in Consul's words; `` when nothing is.
-    `reserved` allows keys that begin with `consul-`."""
-    if len(meta) > META_PAIRS:
-        return f"Node metadata cannot contain more than {META_PAIRS} key/value pairs"
-    for key, value in meta.items():
-        error = _pair_error(key, value, reserved)
-        if error:
-            return f"Couldn't load metadata pair ('{key}', '{value}'): {error}"
-    return ""
-
-
-def _pair_error(key: str, value: str, reserved: bool) -> str:
-    if not key:
-        return "Key cannot be blank"
-    if not _META_KEY.match(key):
-        return "Key contains invalid characters"
-    if len(key) > META_KEY:
-        return f"Key is too long (limit: {META_KEY} characters)"
-    if key.startswith(META_RESERVED) and not reserved:
-        return f"Key prefix '{META_RESERVED}' is reserved for internal use"
-    if len(value.encode("utf-8", "replace")) > META_VALUE:
-        return f"Value is too long (limit: {META_VALUE} characters)"
-    return ""
 
 
 def datacenter_error(name: str) -> str:

@@ -11,6 +11,7 @@ from core.codec.duration import quote
 from core.config.identity import node_id_error
 from core.config.settings import Config
 from core.node.definitions import CheckDefinition
+from core.node.registration import check_problem
 
 LOG_LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERR", "ERROR")
 SCRIPTS_DISABLED = (
@@ -71,7 +72,7 @@ def _services(config: Config) -> Iterator[str]:
         if service.socket_path and (service.address or service.port):
             yield f"{where}: socket_path may not be used with address or port"
         for check in service.checks:
-            error = check_error(check) or _script_error(check, config)
+            error = _check_error(check, config)
             if error:
                 yield f"{where}: {error}"
 
@@ -80,40 +81,19 @@ def _checks(config: Config) -> Iterator[str]:
     known = {service.id or service.name for service in config.services}
     for check in config.checks:
         name = check.id or check.name
-        error = "" if name else "CheckID missing"
-        error = error or check_error(check) or _script_error(check, config)
+        error = _check_error(check, config) if name else "CheckID missing"
         if not error and check.service_id and check.service_id not in known:
             error = f"ServiceID {quote(check.service_id)} does not exist"
         if error:
             yield f"Failed to register check '{name}': {error}"
 
 
-def _script_error(check: CheckDefinition, config: Config) -> str:
+def _check_error(check: CheckDefinition, config: Config) -> str:
+    error = check_problem(check)
+    if error:
+        return f"Check is not valid: {error}"
     allowed = config["enable_script_checks"] or config["enable_local_script_checks"]
     return SCRIPTS_DISABLED if check.args and not allowed else ""
-
-
-def check_error(check: CheckDefinition) -> str:
-    """Why a check cannot run: `Check is not valid: TTL must be > 0 for TTL checks`; `` when it can."""
-    alias = bool(check.alias_node or check.alias_service)
-    probe = bool(
-        check.args or check.http or check.tcp or check.grpc or check.udp or check.h2ping or check.os_service
-    )
-    if check.interval > 0 and check.ttl > 0:
-        error = "Interval and TTL cannot both be specified"
-    elif probe and check.interval <= 0:
-        error = "Interval must be > 0 for Script, HTTP, or TCP checks"
-    elif probe and alias:
-        error = "Interval cannot be set for Alias checks"
-    elif alias and check.ttl > 0:
-        error = "TTL must be not be set for Alias checks"
-    elif not probe and not alias and check.ttl <= 0:
-        error = "TTL must be > 0 for TTL checks"
-    elif check.output_max_size < 0:
-        error = "MaxOutputMaxSize must be positive"
-    else:
-        return ""
-    return f"Check is not valid: {error}"
 
 
 def _watches(config: Config) -> Iterator[str]:

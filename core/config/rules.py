@@ -7,9 +7,10 @@ from __future__ import annotations
 import binascii
 from base64 import b64decode
 
-from core.config.identity import datacenter_error, meta_error, name_warning
+from core.config.identity import datacenter_error, name_warning
 from core.config.settings import Config
 from core.errors import ConfigError
+from core.node.registration import metadata_problem, weights_problem
 
 _DEPLOYMENT = "See https://www.consul.io/docs/internals/consensus.html#deployment-table"
 _TLS_SECTIONS = ("internal_rpc", "https", "grpc")
@@ -66,7 +67,7 @@ def _node_error(config: Config) -> str:
         return "data_dir cannot be empty"
     if not config["node_name"].strip():
         return "node_name cannot be empty"
-    error = meta_error(config["node_meta"])
+    error = metadata_problem(config["node_meta"])
     return f"node_meta invalid: {error}" if error else ""
 
 
@@ -138,17 +139,10 @@ def _ui_error(config: Config) -> str:
 
 def _services_error(config: Config) -> str:
     for service in config.services:
-        if service.weights is not None:
-            error = ""
-            if service.weights.passing < 1:
-                error = "Passing must be greater than 0"
-            elif service.weights.warning < 0:
-                error = "Warning must be greater or equal than 0"
-            elif service.weights.passing > 65535 or service.weights.warning > 65535:
-                error = "Passing and warning must be at most 65535"
-            if error:
-                return f"Invalid weight definition for service {service.name}: {error}"
-        error = meta_error(service.meta or {}, reserved=True)
+        error = weights_problem(service.weights)
+        if error:
+            return f"Invalid weight definition for service {service.name}: {error}"
+        error = metadata_problem(service.meta)
         if error:
             return f"invalid meta for service {service.name}: {error}"
     return ""

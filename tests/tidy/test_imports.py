@@ -25,8 +25,8 @@ DIRECTION = {
     "api": {"node", "store", "codec", "metrics"},
     "dns": {"api", "node", "store", "codec"},
 }
-# Of other rooms than `codec` and the leaves, configuration sees the shapes of what it decodes only.
-CONFIG_SEES = {"core.node.definitions", "core.store.structs"}
+# Of other rooms than `codec` and the leaves, configuration sees what it decodes only: shapes and their rules.
+CONFIG_SEES = {"core.node.definitions", "core.node.registration", "core.store.structs"}
 OUTSIDE = {"core": {"msgspec", "msgpack", "sortedcontainers"}}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from core.config.flags import parse
-from core.config.identity import META_PAIRS, meta_error, name_warning, node_id_error
+from core.config.identity import name_warning, node_id_error
 from core.config.load import Source, load
 from core.config.problems import go_syntax
 
@@ -129,29 +129,6 @@ def test_go_syntax() -> None:
         'map[string]interface {}{"a":map[string]interface {}{"f":1, "n":interface {}(nil), "t":true}, '
         '"b":[]interface {}{1, "x"}}'
     )
-
-
-@pytest.mark.parametrize(
-    ("meta", "error"),
-    [
-        ({}, ""),
-        ({"a-B_9": "x" * 512}, ""),
-        ({"a" * 128: ""}, ""),
-        ({"": "x"}, "Couldn't load metadata pair ('', 'x'): Key cannot be blank"),
-        ({"a.b": "x"}, "Key contains invalid characters"),
-        ({"a" * 129: "x"}, "Key is too long (limit: 128 characters)"),
-        ({"a": "x" * 513}, "Value is too long (limit: 512 characters)"),
-        ({"consul-x": "x"}, "Key prefix 'consul-' is reserved for internal use"),
-        (
-            {str(n): "" for n in range(META_PAIRS + 1)},
-            "Node metadata cannot contain more than 64 key/value pairs",
-        ),
-    ],
-)
-def test_metadata(meta: dict[str, str], error: str) -> None:
-    found = meta_error(meta)
-    assert error in found
-    assert bool(error) == bool(found)
 
 
 def test_names_and_ids() -> None:
