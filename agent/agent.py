@@ -88,7 +88,7 @@ class Agent:
             config["limits.http_max_conns_per_client"],
             config["http_config.max_header_bytes"],
         )
-        self._listeners = Listeners(self.http, config, self._log)
+        self._listeners = Listeners(self.http, config, self._log, world.wall)
         self.dns = DnsServer(self.store, settings.dns(config), world, self.metrics)
         self._duties = LeaderDuties(self.calls, self._facts, config["datacenter"], get_logger("agent.leader"))
         self.local = LocalAgent(
@@ -265,6 +265,7 @@ class Agent:
 
     async def _apply(self, difference: Reload) -> None:
         config = difference.config
+        self._listeners.reload(config)
         await self.local.reload(config.services, config.checks)
         self.local.state.set_node(self._node(config))
         self.config = config

@@ -5,18 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import ConfigError
 
 if TYPE_CHECKING:
+    import ssl
+
     from agent.http import HttpServer
     from agent.logs import Logger
     from core.config.addresses import Listener
     from core.config.settings import Config
 
 _OWN_MODE = 0o600
+_WARN_DAYS = 30
 
 
 def default_socket() -> Path:
@@ -33,11 +37,13 @@ def default_socket() -> Path:
 class Listeners:
     """The HTTP listeners of one agent. Unix sockets that it made are removed when it stops."""
 
-    def __init__(self, server: HttpServer, config: Config, logger: Logger) -> None:
+    def __init__(self, server: HttpServer, config: Config, logger: Logger, wall: Callable[[], float]) -> None:
         self._server = server
         self._config = config
         self._log = logger
+        self._wall = wall
         self._sockets: list[str] = []
+        self._tls: ssl.SSLContext | None = None
 
     async def open(self, http: list[Listener], https: list[Listener]) -> None:
         """Listen for HTTP and HTTPS. ConfigError names the address that cannot be had."""
@@ -51,9 +57,28 @@ class Listeners:
         if not files.complete:
             self._log.warn("HTTPS is not served: cert_file and key_file are needed", address=str(https[0]))
             return
-        context = tls.server_context(files)
+        self._tls = tls.server_context(files)
+        self._warn_of_expiry(files.cert_file)
         for listener in https:
-            await self._open(listener, "https", context)
+            await self._open(listener, "https", self._tls)
+
+    def reload(self, config: Config) -> None:
+        """Read the certificates again: they may have been renewed under the same names."""
+        self._config = config
+        if self._tls is not None:
+            from agent import settings, tls
+
+            files = settings.https(config)
+            if files.complete:
+                tls.load(self._tls, files)
+                self._warn_of_expiry(files.cert_file)
+
+    def _warn_of_expiry(self, cert_file: str) -> None:
+        from agent import tls
+
+        left = tls.days_left(cert_file, self._wall())
+        if left < _WARN_DAYS:
+            self._log.warn("the certificate of HTTPS expires soon", file=cert_file, days=round(left, 1))
 
     async def _open(self, listener: Listener, protocol: str, context: object = None) -> None:
         try:

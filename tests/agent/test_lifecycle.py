@@ -230,7 +230,7 @@ def test_a_socket_of_the_configuration_gets_its_mode(make_agent: Make, tmp_path:
     agent.end()
 
 
-def certificate(folder: Path, address: str) -> tuple[Path, Path]:
+def certificate(folder: Path, address: str, days: int = 1) -> tuple[Path, Path]:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -245,7 +245,7 @@ def certificate(folder: Path, address: str) -> tuple[Path, Path]:
         .public_key(key.public_key())
         .serial_number(1)
         .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
         .sign(key, hashes.SHA256())
@@ -272,7 +272,21 @@ def test_https_with_and_without_client_certificates(make_agent: Make, tmp_path: 
         ask_https(address, plain)
     plain.load_cert_chain(cert, key)
     assert ask_https(address, plain) == f'"{address}:8300"\n'.encode()
-    agent.end()
+    assert "expires soon" in agent.log_text()
+
+
+def test_a_renewed_certificate_counts_after_a_reload(make_agent: Make, tmp_path: Path) -> None:
+    address = own_address()
+    cert, key = certificate(tmp_path, address)
+    config = {"ports": {"https": 8501}, "cert_file": str(cert), "key_file": str(key)}
+    agent = make_agent(address=address, config=config).start()
+    certificate(tmp_path, address, days=400)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        ask_https(address, ssl.create_default_context(cafile=str(cert)))
+    agent.put("/v1/agent/reload")
+    assert ask_https(address, ssl.create_default_context(cafile=str(cert)))
+    cert.write_text("no certificate")
+    assert agent.http("PUT", "/v1/agent/reload").status == 500
 
 
 def ask_https(address: str, context: ssl.SSLContext) -> bytes:
