@@ -5,14 +5,14 @@ Only help needs typer and rich (100 ms to import); the commands themselves are r
 from __future__ import annotations
 
 import inspect
-import os
 import sys
 from collections.abc import Callable
 from typing import Any, Literal
 
 import typer
+import typer.core
 
-from cli.command import Argument, Command, Flag
+from cli.command import Argument, Command, Flag, Usage
 from cli.main import GROUPS, load
 from cli.usage import SUMMARIES, flag_label
 
@@ -20,13 +20,11 @@ PANELS = {"agent": "Which agent to ask", "output": "Output"}
 
 
 def show_help(path: tuple[str, ...], name: str) -> None:
-    """Print the page of a command, a group, or of all when `path` is empty or unknown."""
-    pretty = sys.stdout.isatty()
-    if not pretty:
-        os.environ.setdefault("TERMINAL_WIDTH", "100")
-    application = build(pretty)
-    known = list(path) if _known(path) else []
-    typer.main.get_command(application)(args=[*known, "--help"], prog_name=name, standalone_mode=False)
+    """Print the page of a command, a group, or of all when `path` is empty. Usage when there is none."""
+    application = build(sys.stdout.isatty())
+    if path and not _known(path):
+        raise Usage(f"Error: no help on `{' '.join(path)}`: no such command")
+    typer.main.get_command(application)(args=[*path, "--help"], prog_name=name, standalone_mode=False)
 
 
 def tree() -> dict[str, Command]:
@@ -49,6 +47,7 @@ def build(pretty: bool) -> typer.Typer:
         rich_markup_mode=mode,
         help="Service discovery, configuration and coordination.",
         epilog=_text("`--help` after any command shows its flags and an example.", pretty),
+        cls=_InOrder,
     )
     groups: dict[str, typer.Typer] = {}
     for path, command in tree().items():
@@ -63,10 +62,17 @@ def build(pretty: bool) -> typer.Typer:
             second or first,
             help=_text(_page(command), pretty),
             short_help=command.summary,
-            epilog=_text("Example: " + " · ".join(command.example), pretty),
+            epilog=_examples(command, pretty),
             context_settings=settings,
         )(_shape(command))
     return top
+
+
+class _InOrder(typer.core.TyperGroup):
+    """The commands in our order; typer would show single commands before groups."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(SUMMARIES)
 
 
 def _known(path: tuple[str, ...]) -> bool:
@@ -77,6 +83,12 @@ def _known(path: tuple[str, ...]) -> bool:
 
 def _page(command: Command) -> str:
     return f"{command.summary}.\n\n{command.text}" if command.text else f"{command.summary}."
+
+
+def _examples(command: Command, pretty: bool) -> str:
+    """One line each. An empty line is how rich pages break a line, `\b` how plain ones keep it."""
+    lines = ["Examples:", *(f"  {line}" for line in command.example)]
+    return _text("\n\n".join(lines), pretty) if pretty else "\b\n" + "\n".join(lines)
 
 
 def _text(text: str, pretty: bool) -> str:
@@ -120,10 +132,12 @@ def _argument(argument: Argument) -> inspect.Parameter:
 
 
 def _option(flag: Flag, panel: str | None) -> inspect.Parameter:
-    metavar = flag_label(flag).partition("=")[2].strip("<>") or None
+    metavar = "string" if flag.choices else flag_label(flag).partition("=")[2].strip("<>") or None
     declared = [f"--{flag.name}"] + ([f"-{flag.short}"] if flag.short else [])
     is_bool = flag.kind == "bool"
     help_text = f"{flag.help} (default {flag.default})" if flag.default else flag.help
+    if flag.choices:
+        help_text += f" One of {', '.join(flag.choices)}."
     default = typer.Option(
         False if is_bool else "",
         *declared,

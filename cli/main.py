@@ -59,11 +59,22 @@ def run(words: list[str], name: str = "ctl") -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # Whoever read our output has enough. Python must not complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _discard_output()  # whoever read it has enough
         return BROKEN_PIPE
     except KeyboardInterrupt:
         return INTERRUPTED
+    except OSError as error:
+        # Failures of the agent, files and children have been told by now; what is left is our output.
+        _discard_output()
+        from cli.client import error_text
+
+        sys.stderr.write(f"Error: write stdout: {error_text(error)}\n")
+        return 1
+
+
+def _discard_output() -> None:
+    """Let what is still buffered go nowhere, so that Python does not complain when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def load(group: str) -> dict[str, Command]:

@@ -37,19 +37,20 @@ def list_services(call: Call) -> int:
         [*[str(value) for value in list(row.values())[:-1]], ",".join(sorted(catalog[str(row["Name"])]))]
         for row in document
     ]
-    wide = Table(("Service", "Status", *columns[1:]), _with_status(rows), keep=("Service",))
+    wide = Table(("Service", "Status", "Health", "Tags"), _in_words(rows), keep=("Service",))
     call.out.show(document, Table(columns, rows), sorted(catalog), wide)
     return 0
 
 
-def _with_status(rows: list[list[str]]) -> list[list[str]]:
-    """The worst state that any instance is in, as second column."""
+def _in_words(rows: list[list[str]]) -> list[list[str]]:
+    """Rows for people: the worst state that any instance is in, the counts as words."""
     out = []
-    for row in rows:
-        counts = dict(zip(("passing", "warning", "critical", "maintenance"), row[2:6], strict=True))
-        order = ("maintenance", "critical", "warning", "passing")
-        state = next((name for name in order if counts[name] != "0"), "-")
-        out.append([row[0], state, *row[1:2], *(("" if n == "0" else n) for n in row[2:6]), row[6]])
+    for name, instances, passing, warning, critical, maintenance, tags in rows:
+        order = {"maintenance": maintenance, "critical": critical, "warning": warning, "passing": passing}
+        found = [state for state, count in order.items() if count != "0"]
+        words = [f"{order[state]} {state}" for state in found]
+        of = f"{instances} instances: " if len(found) > 1 else ""
+        out.append([name, (found or ["-"])[0], of + ", ".join(words), tags.replace(",", ", ")])
     return out
 
 
@@ -84,8 +85,10 @@ def show(call: Call) -> int:
         row = [node["Node"], service["ID"], f"{address}:{service['Port']}", worst(checks), tags, told]
         rows.append(row)
     columns = ("Node", "ID", "Address", "Status", "Tags", "Checks")
-    table = Table(columns, rows, keep=("Node", "ID", "Address"))
-    call.out.show(entries, table, [row[1] for row in rows])
+    wide = [[*row[:4], row[4].replace(",", ", "), row[5]] for row in rows]
+    keep = ("Node", "ID", "Address")
+    names = [row[1] for row in rows]
+    call.out.show(entries, Table(columns, rows, keep=keep), names, Table(columns, wide, keep=keep))
     return 0
 
 

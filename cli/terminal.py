@@ -62,10 +62,7 @@ def print_table(table: Table, coloured: bool) -> None:
 
     if not table.rows:
         return
-    columns = width()
-    console = Console(
-        file=sys.stdout, force_terminal=coloured, no_color=not coloured, width=columns, legacy_windows=False
-    )
+    needed = 0
     shown = RichTable(
         box=SIMPLE_HEAD if table.header else None,
         show_header=table.header,
@@ -77,10 +74,12 @@ def print_table(table: Table, coloured: bool) -> None:
     for position, name in enumerate(table.columns):
         longest = max([len(name), *(len(row[position]) for row in table.rows)])
         kept = name in table.keep or name in table.status
+        least = longest if kept else min(longest, 8)
+        needed += least + 1
         number = all(row[position].isdigit() for row in table.rows)
         shown.add_column(
             name,
-            min_width=longest if kept else min(longest, 8),
+            min_width=least,
             no_wrap=kept,
             overflow="fold",
             justify="right" if number else "left",
@@ -91,4 +90,7 @@ def print_table(table: Table, coloured: bool) -> None:
             style = STYLES.get(cell, "") if name in table.status else ""
             cells.append(Text(clean(cell), style=style))
         shown.add_row(*cells)
-    console.print(shown, soft_wrap=False)
+    # A terminal too narrow for what may not be cut gets lines that it wraps itself.
+    columns = max(width(), needed + len(table.columns))
+    console = Console(file=sys.stdout, force_terminal=coloured, no_color=not coloured, width=columns)
+    console.print(shown)

@@ -201,7 +201,8 @@ _ctl() {
   COMPREPLY=()
   if [ "$kind" = files ]; then
     compopt -o filenames 2>/dev/null
-    while IFS= read -r name; do COMPREPLY+=("$name"); done < <(compgen -f -- "$start")
+    cut="${start%"${start#@}"}"
+    while IFS= read -r name; do COMPREPLY+=("$cut$name"); done < <(compgen -f -- "${start#@}")
     return
   fi
   # Readline replaces only what follows the last of its word breaks.

@@ -198,6 +198,7 @@ _ctl() {
   fi
   [[ -z "$kind" ]] && return 1
   if [[ "$kind" == files ]]; then
+    compset -P '@'
     _files
     return
   fi

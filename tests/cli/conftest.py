@@ -175,12 +175,12 @@ class Server(ThreadingHTTPServer):
 class FakeAgent:
     """KV with indexes and blocking reads; canned answers for the rest; every request is remembered."""
 
-    def __init__(self, port=0):
+    def __init__(self, port=0, kv=None):
         self.requests = []
         self.streams = []
         self.answers = canned()
         self.failures = {}  # path -> (status, text)
-        self.kv = {}  # key -> entry
+        self.kv = kv or {}  # key -> entry
         self.index = 10
         self.changed = threading.Condition()
         self.server = Server(("127.0.0.1", port), Handler)

@@ -261,8 +261,7 @@ def test_survives_a_restart_of_the_agent(clean_environment, spawn, tmp_path, eve
     eventually(lambda: len(read_documents(seen)) == 2)
     entry = first.kv["test"]
     first.close()
-    second = FakeAgent(first.port)
-    second.kv["test"] = entry
+    second = FakeAgent(first.port, {"test": entry})
     eventually(lambda: len(second.requests) >= 2)
     assert len(read_documents(seen)) == 2  # nothing changed
     second.put("test", b"3")
