@@ -13,6 +13,7 @@ MESH = "the service mesh is not supported"
 ENTERPRISE = "it belongs to Consul Enterprise"
 PEERING = "cluster peering is not supported"
 CLOUD = "no vendor service is ever called"
+NOT_YET = "this version cannot do that yet"
 
 # One row, one or two lines: a table is read by eye.
 # fmt: off
@@ -88,15 +89,18 @@ ADDRESSES = [
 ]
 
 JOINING = [
-    O("retry_join", "strings", [], "Address to join, tried until it works; may be repeated.", "retry-join"),
+    O("retry_join", "strings", [], "Address to join, tried until it works; may be repeated.", "retry-join",
+      unused=NOT_YET),
     O("retry_interval", "duration", 30 * SECOND, "Time between tries to join.", "retry-interval"),
     O("retry_max", "int", 0, "Number of tries to join; 0 is no limit.", "retry-max"),
-    O("retry_join_wan", "strings", [], "Address to join on the WAN; may be repeated.", "retry-join-wan"),
+    O("retry_join_wan", "strings", [], "Address to join on the WAN; may be repeated.", "retry-join-wan",
+      unused=NOT_YET),
     O("retry_interval_wan", "duration", 30 * SECOND, "Time between tries to join the WAN.",
       "retry-interval-wan"),
     O("retry_max_wan", "int", 0, "Number of tries to join the WAN; 0 is no limit.", "retry-max-wan"),
-    O("start_join", "strings", [], "Address to join once at start; may be repeated.", "join"),
-    O("start_join_wan", "strings", [], "Address to join once on the WAN; may be repeated.", "join-wan"),
+    O("start_join", "strings", [], "Address to join once at start; may be repeated.", "join", unused=NOT_YET),
+    O("start_join_wan", "strings", [], "Address to join once on the WAN; may be repeated.", "join-wan",
+      unused=NOT_YET),
     O("rejoin_after_leave", "bool", False, "Join the known nodes again after a leave.", "rejoin"),
     O("leave_on_terminate", "bool", None, "Leave on SIGTERM (default: clients only)."),
     O("skip_leave_on_interrupt", "bool", None, "Do not leave on SIGINT (default: servers only)."),
@@ -113,7 +117,8 @@ JOINING = [
 ]
 
 GOSSIP = [
-    O("encrypt", "string", "", "Gossip key: 16, 24 or 32 bytes in base64.", "encrypt", secret=True),
+    O("encrypt", "string", "", "Gossip key: 16, 24 or 32 bytes in base64.", "encrypt", secret=True,
+      unused=NOT_YET),
     O("encrypt_verify_incoming", "bool", True, "Refuse gossip that is not encrypted."),
     O("encrypt_verify_outgoing", "bool", True, "Encrypt all gossip that is sent."),
     O("disable_keyring_file", "bool", False, "Do not store the keyring.", "disable-keyring-file", dev=True),
@@ -174,8 +179,6 @@ HTTP = [
       "allow-write-http-from"),
     O("http_config.use_cache", "bool", True, "Allow `?cached`."),
     O("http_config.max_header_bytes", "int", 0, "Bytes of headers in a request; 0 is the default limit."),
-    O("control_socket", "string", "", "Path of ctl's own socket for the HTTP API; `off` for none (default: "
-      "`ctl/agent.sock` in the user's runtime directory).", "control-socket"),
     O("limits.http_max_conns_per_client", "int", 200, "HTTP connections from one address.", reload=True),
     O("limits.https_handshake_timeout", "duration", 5 * SECOND, "Time for a TLS handshake."),
     O("limits.rpc_handshake_timeout", "duration", 5 * SECOND, "Time for a handshake on the RPC port."),
@@ -259,7 +262,7 @@ CHECKS = [
 ]
 
 ACL = [
-    O("acl.enabled", "bool", False, "Ask for tokens."),
+    O("acl.enabled", "bool", False, "Ask for tokens.", unused=NOT_YET),
     O("acl.default_policy", "string", "allow", "What is not said: allow or deny."),
     O("acl.down_policy", "string", "extend-cache", "When tokens cannot be read: allow, deny, extend-cache or "
       "async-cache."),
@@ -349,8 +352,8 @@ TLS = [
     O("tls_prefer_server_cipher_suites", "bool", False, "Removed.",
       unused="the server's order is always taken"),
     O("server_name", "string", None, "Name in this agent's certificates (default: the node name)."),
-    O("auto_encrypt.tls", "bool", False, "Get the client's certificate from the servers."),
-    O("auto_encrypt.allow_tls", "bool", False, "Give certificates to clients."),
+    O("auto_encrypt.tls", "bool", False, "Get the client's certificate from the servers.", unused=NOT_YET),
+    O("auto_encrypt.allow_tls", "bool", False, "Give certificates to clients.", unused=NOT_YET),
     O("auto_encrypt.dns_san", "strings", [], "Names in the client's certificate."),
     O("auto_encrypt.ip_san", "strings", [], "Addresses in the client's certificate."),
     O("auto_config.enabled", "bool", False, "Get the configuration from the servers.", unused=MESH),
@@ -417,7 +420,7 @@ TELEMETRY = [
 VARIOUS = [
     O("auto_reload_config", "bool", False, "Reload when a configuration file changes.", "auto-reload-config",
       since="1.21"),
-    O("config_entries.bootstrap", "opaques", [], "Entries that a new leader writes once."),
+    O("config_entries.bootstrap", "opaques", [], "Entries that a new leader writes once.", unused=NOT_YET),
     O("disable_update_check", "bool", False, "Do not ask for new versions; ctl never does."),
     O("disable_anonymous_signature", "bool", False, "Do not sign that question.", dev=True),
     O("peering.enabled", "bool", True, "Cluster peering.", since="1.21", unused=PEERING),
