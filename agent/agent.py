@@ -268,6 +268,7 @@ class Agent:
         self._listeners.reload(config)
         await self.local.reload(config.services, config.checks)
         self.local.state.set_node(self._node(config))
+        self.local.state.discard_check_output = config["discard_check_output"]
         self.config = config
         set_level(config["log_level"])
         self.dns.reload(settings.dns(config))

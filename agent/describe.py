@@ -98,12 +98,7 @@ def stats(agent: Agent) -> dict[str, dict[str, str]]:
     server = agent.config["server"]
     consul = {"acl": "disabled", "server": "true" if server else "false"}
     found = {
-        "agent": {
-            "check_monitors": str(agent.local.runner.monitors),
-            "check_ttls": str(agent.local.runner.ttls),
-            "checks": str(len(agent.local.state.checks)),
-            "services": str(len(agent.local.state.services)),
-        },
+        "agent": agent.local.counts(),
         "build": {"prerelease": "", "revision": "", "version": CONSUL_VERSION},
         "consul": consul,
         "ctl": {"version": VERSION, "http_connections": str(agent.http.connections)},

@@ -67,7 +67,7 @@ class Wire:
     def __init__(self, default_policy: str, extra: Mapping[str, str], always_pretty: bool) -> None:
         lines = ["Vary: Accept-Encoding", f"X-Consul-Default-Acl-Policy: {default_policy}"]
         lines += [f"{name}: {value}" for name, value in extra.items()]
-        self._common = "".join(line + "\r\n" for line in lines).encode("latin-1", "replace")
+        self._common = "".join(line + "\r\n" for line in lines).encode("utf-8", "replace")
         self.always_pretty = always_pretty
         self._fixed: dict[int, tuple[bytes, bytes]] = {}
 
@@ -81,7 +81,7 @@ class Wire:
             lines.append(f"X-Consul-Index: {reply.index}\r\n")
         if body is None:
             lines.append("Content-Length: 0\r\n\r\n")
-            return status_line(reply.status) + self._common, "".join(lines).encode("latin-1", "replace")
+            return status_line(reply.status) + self._common, "".join(lines).encode("utf-8", "replace")
         if reply.content_type == JSON and (pretty or self.always_pretty):
             body = msgspec.json.format(body, indent=4) + b"\n"
         if gzip and len(body) >= GZIP_FROM:
@@ -91,7 +91,7 @@ class Wire:
             body = packer.compress(body) + packer.flush()
             lines.append("Content-Encoding: gzip\r\n")
         lines.append(f"Content-Type: {reply.content_type}\r\nContent-Length: {len(body)}\r\n\r\n")
-        rest = "".join(lines).encode("latin-1", "replace")
+        rest = "".join(lines).encode("utf-8", "replace")
         return status_line(reply.status) + self._common, rest if head else rest + body
 
     def fixed(self, reply: Reply) -> tuple[bytes, bytes]:

@@ -75,7 +75,7 @@ def test_houses_are_packages() -> None:
 
 
 HEAVY = {
-    *("asyncio", "typer", "rich", "httpx", "ssl", "pydantic", "inspect", "dataclasses", "msgspec"),
+    *("asyncio", "typer", "rich", "httpx", "pydantic", "inspect", "dataclasses", "msgspec"),
     *("cryptography", "yaml", "tomllib", "email", "http.client"),
 }
 # The daemon itself, and what reads configuration files as the daemon does.
