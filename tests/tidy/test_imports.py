@@ -89,7 +89,6 @@ RARE = {
         "cryptography",
         "yaml",
         "tomllib",
-        "ssl",
         "http.client",
         "email",
         "sqlite3",
