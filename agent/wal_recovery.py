@@ -118,12 +118,7 @@ def recover(files: Files, folder: Path) -> Recovered:
         limit = min(limit, segment.first_sequence or _NEVER)
     started = False
     for segment, limit in zip(state.segments, reversed(limits), strict=True):
-        if segment.first_sequence:
-            if started and segment.first_sequence != state.sequence:
-                raise CorruptLog(
-                    f"{segment.path}: offset {form.HEADER_BLOCK}: batch {segment.first_sequence} "
-                    f"follows batch {state.sequence - 1}"
-                )
+        if segment.first_sequence and not started:
             state.sequence, started = segment.first_sequence, True
         _read_segment(files, state, segment, limit)
     if state.missing_to:
@@ -202,7 +197,9 @@ def _take(state: Recovered, segment: Segment, offset: int, body: memoryview) -> 
 def _check_tail(segment: Segment, data: bytes, offset: int, expected: int, limit: int) -> None:
     """Bytes at `offset` are no frame: fine at the end of the log, damage if a later batch follows."""
     if limit != _NEVER:
-        raise CorruptLog(f"{segment.path}: offset {offset}: batches {expected} to {limit - 1} are damaged")
+        raise CorruptLog(
+            f"{segment.path}: offset {offset}: batches {expected} to {limit - 1} are damaged or missing"
+        )
     position = data.find(form.FRAME_MAGIC, offset)
     while position >= 0:
         frame = form.parse_frame(data, position, segment.salt)

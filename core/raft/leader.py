@@ -212,8 +212,9 @@ class Leader:
             return
         if reply.success:
             peer.heard(request.sent_at, request.round)
-            peer.accepted(request.prev_index + len(request.entries or ()))
-            peer.waiting_until = now + self.node.settings.heartbeat_timeout
+            peer.accepted(request.prev_index + len(request.entries or ()), request.sequence)
+            if peer.mode is Mode.REPLICATE:
+                peer.waiting_until = now + self.node.settings.heartbeat_timeout
             self.advance_commit(now)
             self._settle_verified(now)
             if self.node.leader is not self:
@@ -235,9 +236,9 @@ class Leader:
             return
         peer.heard(request.sent_at, 0)
         if reply.success:
-            peer.accepted(request.last_index)
+            peer.accepted(request.last_index, request.sequence)
             self.advance_commit(now)
-        elif peer.mode is Mode.SNAPSHOT and peer.waiting == request.sequence:
+        elif peer.counts(request.sequence):
             self._pause(peer, now)
         self.replicate(peer, now)
 
@@ -248,7 +249,7 @@ class Leader:
             return
         if not isinstance(request, AppendEntries | InstallSnapshot) or request.term != self.node.term:
             return
-        if not request.sequence or (peer.waiting and peer.waiting != request.sequence):
+        if not request.sequence or not peer.counts(request.sequence):
             return  # heartbeats are on their own schedule; an old message tells nothing
         self._pause(peer, now)
 

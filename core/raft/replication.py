@@ -30,6 +30,7 @@ class Progress:
         "next",
         "round",
         "server",
+        "since",
         "waiting",
         "waiting_until",
     )
@@ -41,6 +42,7 @@ class Progress:
         self.mode = Mode.PROBE
         self.waiting = 0  # PROBE, SNAPSHOT: sequence of the message whose answer counts, 0 = may send
         self.waiting_until = 0.0  # then it is taken for lost (or, after a failure, the pause is over)
+        self.since = 0  # REPLICATE: sequence of the message that began it; older ones tell nothing new
         self.inflight = 0
         self.commit_sent = 0
         self.contact = now  # when the newest answered message had been sent
@@ -63,14 +65,24 @@ class Progress:
         self.contact = max(self.contact, sent_at)
         self.round = max(self.round, round_)
 
-    def accepted(self, match: int) -> None:
+    def counts(self, sequence: int) -> bool:
+        """Whether an answer to this message says something about the present mode.
+
+        Without this, an old answer could start the pipeline anew while its messages still travel,
+        and each of their answers again: a storm."""
+        return sequence > self.since if self.mode is Mode.REPLICATE else sequence == self.waiting
+
+    def accepted(self, match: int, sequence: int) -> None:
         """The follower has everything up to `match`, durably."""
         self.match = max(self.match, match)
         self.next = max(self.next, self.match + 1)
-        self.inflight = max(0, self.inflight - 1)
+        if not self.counts(sequence):
+            return
         self.failures = 0
-        if self.mode is not Mode.REPLICATE:
-            self.mode, self.waiting, self.inflight = Mode.REPLICATE, 0, 0
+        if self.mode is Mode.REPLICATE:
+            self.inflight = max(0, self.inflight - 1)
+        else:
+            self.mode, self.waiting, self.inflight, self.since = Mode.REPLICATE, 0, 0, sequence
 
     def refused(self, previous: int, last_log: int) -> None:
         """The follower does not have the entry `previous`; its log ended at `last_log`.
