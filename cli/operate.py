@@ -98,9 +98,8 @@ def monitor(call: Call) -> int:
     query = [("loglevel", call.text("log-level", "INFO"))]
     if call.yes("log-json") or call.out.structured:
         query.append(("logjson", ""))
-    pieces = call.client.stream("/v1/agent/monitor", query)
     try:
-        for piece in pieces:
+        for piece in call.client.stream("/v1/agent/monitor", query):
             call.out.write(piece)
             sys.stdout.flush()
     except KeyboardInterrupt:
