@@ -31,10 +31,10 @@ def info(call: Call) -> int:
 def reload(call: Call) -> int:
     """`reload`: all or nothing. What the agent has to say about it goes to stderr."""
     answer = call.client.put("/v1/agent/reload").checked()
-    call.out.done("Configuration reload triggered", {"Reloaded": True})
-    if answer.body.strip():
-        sys.stdout.flush()
-        sys.stderr.write(answer.text.rstrip("\n") + "\n")
+    notes = answer.text.splitlines()
+    call.out.done("Configuration reload triggered", {"Reloaded": True, "Notes": notes})
+    sys.stdout.flush()
+    sys.stderr.write("".join([note + "\n" for note in notes]))
     return 0
 
 

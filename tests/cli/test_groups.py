@@ -317,7 +317,13 @@ def test_maint(ctl, agent):
 
 
 def test_reload(ctl, agent):
-    assert ctl("reload").out == "Configuration reload triggered\n"
+    result = ctl("reload")
+    assert (result.code, result.out, result.err) == (0, "Configuration reload triggered\n", "")
+    agent.failures["/v1/agent/reload"] = (200, "needs a restart: node_name\n")
+    result = ctl("reload")
+    assert result.out == "Configuration reload triggered\n"
+    assert result.err == "needs a restart: node_name\n"
+    assert json.loads(ctl("reload", "-o", "json").out)["Notes"] == ["needs a restart: node_name"]
     agent.failures["/v1/agent/reload"] = (500, "failed to parse x")
     text = "Error reloading: Unexpected response code: 500 (failed to parse x)\n"
     assert ctl("reload").err == text
