@@ -115,7 +115,7 @@ class Agent:
         return RaftService(
             self.node_id,
             f"{self.addresses.advertise}:{self.config['ports.server']}",
-            self.data_dir,
+            self.data_dir / "raft" if self.data_dir is not None else None,
             self._fsm,
             settings.raft(self.config),
             self.world,

@@ -7,7 +7,6 @@ The machine decides; this file only does what its Ready asks for, in that order.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from msgspec import Struct
 
 from agent.driver import Driver
+from agent.logs import get_logger
 from agent.raft_snapshots import Snapshotter
 from agent.raft_state import open_state
 from agent.raft_view import RaftView
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from agent.world import World
     from core.metrics import Metrics
 
-_LOG = logging.getLogger("agent.raft")
+_log = get_logger("agent.raft")
 
 MAX_WAITING = 16384  # proposals that may wait for the disk or for other servers
 MAX_WAITING_BYTES = 128 << 20
@@ -314,7 +314,7 @@ class RaftService(RaftView):
 
     def _halt(self, index: int, error: Exception) -> None:
         """An entry cannot be applied: going on would make this server's state differ from the others'."""
-        _LOG.critical("log entry %d cannot be applied, this server stops taking part: %s", index, error)
+        _log.error("a log entry cannot be applied, this server stops taking part", index=index, error=error)
         self.failure = error
         self._stopped = True
         self._driver.close()
@@ -366,7 +366,7 @@ class RaftService(RaftView):
             self._measure(frame)
             if self._full:
                 self._full = False
-                _LOG.info("the Raft log can be written again")
+                _log.info("the Raft log can be written again")
         if self._held_in_flight:
             held, self._held_in_flight = self._held_in_flight, []
             self._send(held)
@@ -390,7 +390,7 @@ class RaftService(RaftView):
         """Nothing of the batch, nor of what was to follow it, is in the log."""
         if not self._full:
             self._full = True
-            _LOG.error("%s", error)
+            _log.error("writes are refused", error=error)
         self._pending.clear()
         self._held.clear()
         self._held_in_flight.clear()
@@ -409,7 +409,7 @@ class RaftService(RaftView):
         error = task.exception()
         if error is not None:
             self._spare_retry_at = self._world.now() + 1.0
-            _LOG.warning("no room for the next segment of the Raft log: %s", error)
+            _log.warn("no room for the next segment of the Raft log", error=error)
 
     # Leadership
 
@@ -424,7 +424,6 @@ class RaftService(RaftView):
         ready = self.is_leader
         if ready is not self._was_ready:
             self._was_ready = ready
-            _LOG.info("cluster leadership %s", "acquired" if ready else "lost")
             for callback in self._on_leader:
                 callback(ready)
 
@@ -453,4 +452,4 @@ def _tell(done: Done, result: object) -> None:
     try:
         done(result)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and the log goes on
-        _LOG.critical("a waiting request failed to take its result", exc_info=error)
+        _log.error("a waiting request failed to take its result", error=repr(error))

@@ -6,10 +6,10 @@ synced by a thread while the loop goes on."""
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
+from agent.logs import get_logger
 from agent.snapshots import DamagedSnapshot, SnapshotMeta, SnapshotStore, SnapshotWriter
 from core.errors import CtlError
 from core.raft.messages import InstallSnapshot
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
-_LOG = logging.getLogger("agent.raft.snapshot")
+_log = get_logger("agent.raft.snapshot")
 
 _SLICE = 0.002  # seconds of encoding in one turn of the loop
 _PIECE = 1 << 18  # bytes handed to the thread at once
@@ -72,7 +72,7 @@ class Snapshotter:
         if self._task is task:
             self._task = None
         if not task.cancelled() and task.exception() is not None:
-            _LOG.error("%s", task.exception())
+            _log.error("no snapshot could be taken", error=task.exception())
 
     def _look(self) -> None:
         node = self._raft.node
@@ -93,7 +93,7 @@ class Snapshotter:
         chunks = self._fsm.snapshot()
         writer = await self._in_thread(self.store.create, meta)
         meta = await self._write(writer, chunks)
-        _LOG.info("snapshot %s complete: %d bytes", meta.id, meta.size)
+        _log.info("snapshot complete", id=meta.id, size=meta.size)
         node.snapshot_taken(index, term, (position, configuration), meta)
         await self._compact()
 
@@ -146,7 +146,7 @@ class Snapshotter:
             await raft.mark(request.last_index, request.last_term, True)
             self._fsm.restore(data)
         except (CtlError, DamagedSnapshot, OSError) as error:
-            _LOG.error("the leader's snapshot cannot be installed: %s", error)
+            _log.error("the leader's snapshot cannot be installed", error=error)
             raft.installed(False, None)
         else:
             raft.installed(True, meta)

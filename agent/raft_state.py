@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
 from msgspec import Struct
 
+from agent.logs import get_logger
 from agent.snapshots import DiskSnapshots, MemorySnapshots, SnapshotMeta, SnapshotStore
 from agent.wal import SEGMENT_SIZE, LogStore, MemoryLog, Wal
 from agent.wal_files import Files
@@ -19,7 +19,7 @@ from core.raft.log import Log
 from core.raft.messages import CONFIGURATION, Entry
 from core.raft.ready import HardState, Ready
 
-_LOG = logging.getLogger("agent.raft")
+_log = get_logger("agent.raft")
 
 
 class Opened(Struct):
@@ -64,9 +64,9 @@ def _restore(snapshots: SnapshotStore, restore: Callable[[bytes], None]) -> Snap
             data = snapshots.load(meta)
             restore(data)
         except (OSError, ValueError, CtlError) as error:
-            _LOG.error("snapshot %s cannot be restored: %s", meta.id, error)
+            _log.error("a snapshot cannot be restored", id=meta.id, error=error)
         else:
-            _LOG.info("restored snapshot %s", meta.id)
+            _log.info("restored snapshot", id=meta.id)
             return meta
     return None
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -20,12 +19,13 @@ from typing import Any, Protocol
 
 import msgspec
 
+from agent.logs import get_logger
 from core.errors import StorageFull
 from core.raft.configuration import SUFFRAGE, Configuration, Server
 
 KEPT = 2
 _SUFFRAGE = {name: number for number, name in SUFFRAGE.items()}
-_LOG = logging.getLogger("agent.raft.snapshot")
+_log = get_logger("agent.raft.snapshot")
 
 Checksum = Callable[[bytes], None]
 
@@ -142,7 +142,7 @@ class DiskSnapshots:
             try:
                 found.append(_read_meta(self._folder / name))
             except (OSError, ValueError, KeyError, TypeError) as error:
-                _LOG.warning("snapshot %s cannot be used: %s", name, error)
+                _log.warn("a snapshot cannot be used", snapshot=name, error=error)
         found.sort(key=lambda meta: (meta.term, meta.index, meta.id), reverse=True)
         return found
 
