@@ -202,18 +202,17 @@ class Node:
         self._now = now
         self._marks.clear()
         self._held.clear()
+        # Alone before and after: a server that is just being removed may have been sent entries.
         alone = self.leader is not None and self.leader.is_alone and self.durable >= self.leader.noop_index
-        hard_kept = self._hard_durable.term == self.term
         self.log.truncate(self.durable + 1)
         self.configurations.truncate(self.durable + 1)
+        alone = alone and self.configurations.latest.is_sole(self.id)
         self._truncated = self.durable + 1
         self._handed = self.durable
         self.term, self.vote = self._hard_durable.term, self._hard_durable.vote
         self._hard_handed = self._hard_durable
         self.commit = min(self.commit, self.durable)
-        if alone and hard_kept:
-            assert self.leader is not None
-            self.leader.reconfigure(now)
+        if alone:
             return
         self._messages.clear()
         self._become_follower(now)

@@ -16,7 +16,7 @@ from core.errors import CtlError
 from core.raft import configuration as membership
 from core.raft.configuration import VOTER, Configuration, Configurations, Server
 from core.raft.log import Log
-from core.raft.messages import CONFIGURATION, Entry, Unreachable
+from core.raft.messages import CONFIGURATION, AppendEntries, Entry, Unreachable
 from core.raft.node import Node
 from core.raft.ready import HardState, Outgoing, Ready
 from core.raft.settings import Settings
@@ -48,6 +48,7 @@ class Faults:
 CALM = Faults(0, 0, 0.002, 0, 0, 0, 0, 0, 0, 0, 0)
 
 Applied = list[tuple[int, int, bytes | None]]
+Link = tuple[int, int, int, int, bytes | None]  # index, term, term before, type, data
 
 
 @dataclass
@@ -86,7 +87,7 @@ class Member:
         self.node: Node | None = None
         self.state: Applied = []
         self.life = 0
-        self.writes: list[Ready] = []  # being written, in order
+        self.writes: list[tuple[Ready, list[Link]]] = []  # being written, in order
         self.after: dict[int, list[Outgoing]] = {}  # by number of the write: what may leave then
         self.written = 0
         self.timer = 0
@@ -147,8 +148,7 @@ class Member:
             for outgoing in ready.messages:
                 cluster.send(self.name, outgoing)
             if ready.mark:
-                cluster.check_entries(self, ready.entries)
-                self.writes.append(ready)
+                self.writes.append((ready, self.links(ready.entries)))
                 if len(self.writes) == 1:
                     self.begin_write()
             if ready.held:
@@ -167,6 +167,16 @@ class Member:
         cluster.check_leader(self)
         self.arm()
 
+    def links(self, entries: list[Entry]) -> list[Link]:
+        """Each entry with the term of the one before it, where that is known."""
+        assert self.node is not None
+        found: list[Link] = []
+        for entry in entries:
+            previous = self.node.log.term(entry.index - 1)
+            if previous is not None:
+                found.append((entry.index, entry.term, previous, entry.type, entry.data))
+        return found
+
     def begin_write(self) -> None:
         cluster = self.cluster
         took = cluster.random.uniform(0.0001, 0.5 if self.disk.slow else 0.004)
@@ -182,8 +192,9 @@ class Member:
             node.write_failed(self.cluster.now)
             self.waiting = {i: what for i, what in self.waiting.items() if i <= node.log.last}
         else:
-            ready = self.writes.pop(0)
+            ready, links = self.writes.pop(0)
             self.written += 1
+            self.cluster.check_entries(self.name, links)
             self.cluster.store(self.disk, ready)
             node.persisted(ready.mark, self.cluster.now)
             for outgoing in self.after.pop(self.written, []):
@@ -271,7 +282,7 @@ class Cluster:
         self.count = 0
         self.cut: set[tuple[str, str]] = set()
         self.leaders: dict[int, str] = {}
-        self.entries: dict[tuple[int, int], tuple[int, int, bytes | None]] = {}
+        self.entries: dict[tuple[int, int], list[Any]] = {}
         self.applied: dict[int, tuple[int, int, bytes | None]] = {}
         self.acknowledged: dict[int, bytes] = {}
         self.proposals = 0
@@ -283,7 +294,7 @@ class Cluster:
             self.members[name].disk.store(
                 Ready(hard_state=HardState(1, ""), entries=[Entry(1, 1, CONFIGURATION, data)])
             )
-        self.entries[1, 1] = (0, CONFIGURATION, data)
+        self.entries[1, 1] = [0, CONFIGURATION, data]
         for member in self.members.values():
             member.start()
 
@@ -311,6 +322,10 @@ class Cluster:
         message = outgoing.message
         if outgoing.answers is not None:
             message.request = outgoing.answers  # type: ignore[union-attr]
+        if isinstance(message, AppendEntries) and message.entries:
+            terms = [message.prev_term, *(entry.term for entry in message.entries)]
+            chained = zip(message.entries, terms, strict=False)
+            self.check_entries(source, [(e.index, e.term, t, e.type, e.data) for e, t in chained])
         if chance.random() < faults.loss:
             if outgoing.answers is None and chance.random() < 0.5:
                 self.deliver(outgoing.to, source, Unreachable(message))  # type: ignore[arg-type]
@@ -336,17 +351,13 @@ class Cluster:
     def store(self, disk: Disk, ready: Ready) -> None:
         disk.store(ready)
 
-    def check_entries(self, member: Member, entries: list[Entry]) -> None:
-        """Log matching, by induction: index and term decide the entry and the term before it."""
-        assert member.node is not None
-        for entry in entries:
-            previous = member.node.log.term(entry.index - 1)
-            if previous is None:
-                continue
-            seen = (previous, entry.type, entry.data)
-            known = self.entries.setdefault((entry.index, entry.term), seen)
-            if known != seen:
-                raise Unsafe(f"log matching: {member.name} {entry.index}/{entry.term}: {seen} and {known}")
+    def check_entries(self, name: str, links: list[Link]) -> None:
+        """Log matching, by induction: index and term decide the entry and the term before it. Asked
+        of what was sent and of what became durable; what a failed write took back is neither."""
+        for index, term, *link in links:
+            known = self.entries.setdefault((index, term), link)
+            if known != link:
+                raise Unsafe(f"log matching: {name} {index}/{term}: {link} and {known}")
 
     def check_leader(self, member: Member) -> None:
         node = member.node
