@@ -123,6 +123,7 @@ class Client:
         self._environ = os.environ if environ is None else environ
         self._connection: Connection | None = None
         self.deadline: float | None = None  # bounds all requests from here on (monotonic seconds)
+        self.wakeup = -1  # see Connection
         self.place = self._choose_place()
         self._headers = self._fixed_headers()
 
@@ -222,12 +223,14 @@ class Client:
     def _connect(self) -> Connection:
         if self._connection is not None:
             if not _closed(self._connection):
-                self._connection.deadline = self.deadline
-                return self._connection
+                return self._configured(self._connection)
             self.close()
         self._connection = Connection(self._dial())
-        self._connection.deadline = self.deadline
-        return self._connection
+        return self._configured(self._connection)
+
+    def _configured(self, connection: Connection) -> Connection:
+        connection.deadline, connection.wakeup = self.deadline, self.wakeup
+        return connection
 
     def _dial(self) -> Stream:
         place = self.place

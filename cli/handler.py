@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 
+SLICE = 1.0
 GRACE = 5.0
 GRACE_OF_ORPHANS = 0.5  # for the rest of a group whose first process has ended
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -28,14 +30,21 @@ class Stop(Exception):
 
 
 class Signals:
-    """While entered, the ending signals raise Stop inside `interruptible` and are kept outside of it."""
+    """While entered, the ending signals raise Stop inside `interruptible` and are kept outside of it.
+
+    `wakeup` can be read once a signal has come. Whoever blocks in a system call must wait for it too:
+    a signal that comes just before the call does not interrupt it."""
 
     def __init__(self) -> None:
+        self.wakeup = self._writing = self._wakeup_before = -1
         self._got = 0
         self._armed = False
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Signals:
+        self.wakeup, self._writing = os.pipe()
+        os.set_blocking(self._writing, False)
+        self._wakeup_before = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
         for number in _SIGNALS:
             self._before[number] = signal.signal(number, self._note)
         return self
@@ -43,6 +52,9 @@ class Signals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+        signal.set_wakeup_fd(self._wakeup_before)
+        os.close(self._writing)
+        os.close(self.wakeup)
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -53,6 +65,11 @@ class Signals:
             yield
         finally:
             self._armed = False
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; Stop when a signal comes."""
+        with self.interruptible():
+            select.select([self.wakeup], [], [], seconds)
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self._got = self._got or number
@@ -80,15 +97,25 @@ def run_child(
     child = subprocess.Popen(words, stdin=subprocess.PIPE, env={**os.environ, **environment}, process_group=0)
     try:
         with signals.interruptible():
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            child.communicate(payload, timeout=left)
-            return child.returncode
-    except subprocess.TimeoutExpired:
-        end_group(child)
-        raise TimeoutError from None
+            return _communicate(child, payload, deadline)
     except BaseException:
         end_group(child)
         raise
+
+
+def _communicate(child: subprocess.Popen[bytes], payload: bytes, deadline: float | None) -> int:
+    """Feed the child and wait for it, in slices: none of them may outwait a signal. TimeoutError."""
+    rest: bytes | None = payload
+    while True:
+        left = SLICE if deadline is None else min(SLICE, deadline - time.monotonic())
+        if left <= 0:
+            raise TimeoutError
+        try:
+            child.communicate(rest, timeout=left)
+        except subprocess.TimeoutExpired:
+            rest = None  # it goes on with what it was given
+        else:
+            return child.returncode
 
 
 def end_group(child: subprocess.Popen[bytes]) -> None:

@@ -36,6 +36,7 @@ def watch(call: Call) -> int:
 
 def _loop(call: Call, plan: Plan, signals: Signals, deadline: float | None) -> int:
     """Poll, hand over what changed, poll again. TimeoutError when the deadline has passed."""
+    call.client.wakeup = signals.wakeup
     progress = Progress(plan.initial)
     failures = 0
     while True:
@@ -55,7 +56,7 @@ def _loop(call: Call, plan: Plan, signals: Signals, deadline: float | None) -> i
             if code or plan.once:
                 return code
         if not index:
-            time.sleep(1.0)  # an agent never says 0; whoever does would have us spin
+            signals.sleep(1.0)  # an agent never says 0; whoever does would have us spin
 
 
 def _check_deadline(deadline: float | None) -> None:
@@ -70,8 +71,7 @@ def _pause(failure: Failure, seconds: float, signals: Signals, deadline: float |
     if deadline is not None:
         seconds = max(0.0, min(seconds, deadline - time.monotonic()))
     note(f"Error: watch: {failure}; next try in {seconds:.3g}s")
-    with signals.interruptible():
-        time.sleep(seconds)
+    signals.sleep(seconds)
     _check_deadline(deadline)
 
 

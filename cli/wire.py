@@ -41,11 +41,15 @@ class BadReply(OSError):
 
 
 class Connection:
-    """One connection. `deadline` (monotonic seconds) bounds every wait; None waits for ever."""
+    """One connection. `deadline` (monotonic seconds) bounds every wait; None waits for ever.
+
+    `wakeup` is a descriptor that ends a wait when it can be read: a signal that arrives just before
+    recv would not interrupt it. Python then runs the handler, which raises."""
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.deadline: float | None = None
+        self.wakeup = -1
         self.reusable = True
         self._buffer = b""
 
@@ -141,10 +145,21 @@ class Connection:
 
     def _more(self) -> None:
         self._arm()
+        if self.wakeup >= 0:
+            self._wait_for_data_or_signal()
         data = self.stream.recv(262144)
         if not data:
             raise Closed("EOF")
         self._buffer += data
+
+    def _wait_for_data_or_signal(self) -> None:
+        import select
+
+        pending = getattr(self.stream, "pending", None)  # what TLS has decrypted already
+        if pending is not None and pending():
+            return
+        left = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+        select.select([self.stream.fileno(), self.wakeup], [], [], left)
 
     def _arm(self) -> None:
         if self.deadline is not None:

@@ -54,6 +54,7 @@ def test_interrupt(agent, spawn, eventually):
     agent.wait = lambda query: time.sleep(5)
     process = spawn("members")
     eventually(lambda: agent.requests)
+    time.sleep(0.05)  # until it waits
     process.send_signal(signal.SIGINT)
     assert process.wait(4) == 130
     assert process.stderr.read() == b""
@@ -70,6 +71,7 @@ def test_monitor_ends_well_on_interrupt(spawn, agent, eventually):
     agent.respond = respond
     process = spawn("monitor")
     eventually(lambda: agent.requests)
+    time.sleep(0.05)  # until it waits: a signal just before that is kept until data comes
     process.send_signal(signal.SIGINT)
     assert process.wait(4) == 0
 
