@@ -40,6 +40,7 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed; name one with PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -U pip  # older ones write a slow ctl script
 
 # Installed again when pyproject.toml changes, else at no cost.
 $(VENV)/.run: pyproject.toml | $(BIN)/python
