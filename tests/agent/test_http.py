@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent import front
 from agent.front import Front, FrontSettings
 from agent.http import Connection, HttpServer
 from agent.wire import Wire, accepts_gzip, date_line
@@ -216,6 +217,21 @@ def test_memory_is_per_header_bytes(harness: Harness) -> None:
     harness.ask(get("/v", "X-Consul-Token: a"))
     harness.ask(get("/v", "X-Consul-Token: b"))
     assert harness.calls.runs == 2
+
+
+def test_memory_is_bounded_and_closes_what_it_drops(harness: Harness) -> None:
+    front.MAX_ANSWERS, before = 10, front.MAX_ANSWERS
+    try:
+        for number in range(30):
+            harness.ask(get("/v", f"X-Number: {number}"))
+        assert len(harness.calls.cells["v"]) == 10
+    finally:
+        front.MAX_ANSWERS = before
+    harness.front.forget_answers()
+    assert not harness.calls.cells
+    harness.calls.value = "x" * (front.MAX_ANSWER_SIZE + 1)
+    harness.ask(get("/v"))
+    assert not harness.calls.cells
 
 
 def test_pipelined_requests_are_answered_in_order(harness: Harness) -> None:

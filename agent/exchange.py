@@ -1,0 +1,304 @@
+"""One request and its answer: from the bytes of a target to a handler, from its outcome to a reply."""
+
+from __future__ import annotations
+
+import posixpath
+import time
+from collections.abc import Awaitable, Callable, Hashable
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from agent.lobby import blocks
+from agent.wire import date_line
+from core.api.blocking import wait_seconds
+from core.api.endpoint import TEXT, Answer, Command, Query, Question, Reply, Request, unescape
+from core.errors import CtlError, Denied, TooLarge
+from core.store.watch import Watch
+
+if TYPE_CHECKING:
+    from agent.front import Front
+    from agent.http import Connection, RawRequest
+
+_WRITES = frozenset(("PUT", "POST", "DELETE", "PATCH"))
+
+
+class Exchange:
+    """One request and its answer."""
+
+    __slots__ = ("_began", "_connection", "_front", "_gzip", "_label", "_pretty", "_raw", "_render")
+
+    def __init__(self, front: Front, connection: Connection, raw: RawRequest) -> None:
+        self._front, self._connection, self._raw = front, connection, raw
+        self._began = time.perf_counter()
+        self._pretty = self._gzip = False
+        self._render: Callable[[Any], Reply]  # of a command on its way
+        self._label = "unknown"
+
+    def begin(self) -> None:
+        front, raw = self._front, self._raw
+        target, mark, query = raw.url.partition(b"?")
+        path = target.decode("ascii", "replace") if b"%" not in target else _path(target)
+        if not path.isprintable() and not _printable(path):
+            return self._send(Reply(400))
+        if "//" in path or "/." in path:
+            clean = _clean(path)
+            if clean != path:
+                return self._redirect(clean, mark + query)
+        settings = front.settings
+        if settings.block_endpoints and path.startswith(settings.block_endpoints):
+            raise Denied("Endpoint is blocked by agent configuration")
+        found = front.router.find(path)
+        if found is None:
+            if front.router.wants_slash(path):
+                return self._redirect(path + "/", mark + query)
+            return self._send(Reply(404))
+        route, rest = found
+        self._label = route.label
+        if raw.method not in route.methods:
+            return self._wrong_method(route.methods)
+        if raw.method in _WRITES:
+            self._check_writer()
+        try:
+            parsed = Query(query) if query else _NO_QUERY
+        except ValueError:
+            return self._send(Reply(500))
+        self._pretty = parsed.has("pretty")
+        self._gzip = raw.head.gzip
+        if raw.length > settings.max_body and not route.large:
+            raise TooLarge(
+                f"Request body({raw.length} bytes) too large, max size: {settings.max_body} bytes."
+            )
+        token = parsed.get("token") or raw.head.token
+        request = Request(
+            raw.method,
+            path,
+            rest,
+            parsed,
+            raw.head.headers,
+            raw.body,
+            token,
+            self._connection.remote,
+            raw.length,
+        )
+        return self._carry_out(route.handler(front.agent, request))
+
+    def _carry_out(self, outcome: Any) -> None:
+        if isinstance(outcome, Question):
+            if outcome.options.require_consistent:
+                self._later(self._consistent(outcome))
+            else:
+                self._ask(outcome)
+        elif isinstance(outcome, Command):
+            self._tell(outcome)
+        elif isinstance(outcome, Reply):
+            self._finish(outcome)
+        else:
+            self._later(outcome)
+
+    # reads
+
+    def _ask(self, question: Question) -> None:
+        front = self._front
+        key: Hashable = None
+        if question.options.min_query_index:
+            key = (
+                question.read.rpc,
+                question.args,
+                question.options.min_query_index,
+                question.options.datacenter,
+            )
+            if front.lobby.has(key):
+                return self._wait(key, question, None)
+        watch = Watch()
+        try:
+            answer = front.calls.ask(question, watch)
+        except CtlError:
+            watch.close()
+            raise
+        if key is not None and blocks(answer, question):
+            return self._wait(key, question, watch)
+        reply = self._dress(question, answer)
+        if (
+            self._raw.raw is not None
+            and key is None
+            and answer.remember
+            and reply.status == 200
+            and self._raw.keep_alive
+            and not question.options.require_consistent
+        ):
+            front.remember(self._raw.raw, reply, watch, pretty=self._pretty, gzip=self._gzip)
+        else:
+            watch.close()
+        return self._send(reply)
+
+    def _wait(self, key: Hashable, question: Question, watch: Watch | None) -> None:
+        settings = self._front.settings
+        seconds = wait_seconds(
+            question.options, self._front.chance, settings.default_query_time, settings.max_query_time
+        )
+        self._connection.waiter = self._front.lobby.join(key, question, watch, seconds, self._woken)
+
+    def _woken(self, question: Question, outcome: Answer | CtlError, shared: dict[Hashable, bytes]) -> None:
+        if isinstance(outcome, CtlError):
+            return self.fail(outcome)
+        form = (self._label, self._raw.url, self._pretty, self._gzip, self._raw.keep_alive)
+        packed = shared.get(form)
+        if packed is None:
+            packed = shared[form] = self._pack(self._dress(question, outcome))
+        self._front.measure(self._raw.method, self._label, time.perf_counter() - self._began)
+        return self._connection.reply(packed, self._raw.keep_alive)
+
+    async def _consistent(self, question: Question) -> Reply:
+        await self._front.calls.verify()
+        self._ask(question)
+        return _ALREADY_SENT
+
+    def _dress(self, question: Question, answer: Answer) -> Reply:
+        reply = question.render(answer)
+        options = question.options
+        headers = dict(reply.headers)
+        headers["X-Consul-KnownLeader"] = "true"
+        headers["X-Consul-LastContact"] = "0"
+        if question.tells_consistency:
+            mode = (
+                "stale" if options.allow_stale else "consistent" if options.require_consistent else "leader"
+            )
+            headers["X-Consul-Effective-Consistency"] = mode
+        if options.use_cache and question.tells_consistency:
+            headers.update(self._cache_headers())
+        return Reply(reply.status, reply.body, reply.content_type, headers, max(answer.index, 1))
+
+    def _cache_headers(self) -> dict[str, str]:
+        # The store is here: what is cached is as fresh as what is not.
+        if self._front.was_asked_cached(self._raw.url):
+            return {"X-Cache": "HIT", "Age": "0"}
+        return {"X-Cache": "MISS"}
+
+    # writes and agent work
+
+    def _tell(self, command: Command) -> None:
+        self._render = command.render
+        self._front.calls.tell(command, self._told)
+
+    def _told(self, result: object) -> None:
+        if isinstance(result, CtlError):
+            self.fail(result)
+        elif isinstance(result, BaseException):
+            self.crash(result)
+        else:
+            self._send(self._render(result))
+
+    def _later(self, work: Awaitable[Reply]) -> None:
+        self._connection.task = self._front.loop.create_task(self._work(work))
+
+    async def _work(self, work: Awaitable[Reply]) -> None:
+        try:
+            reply = await work
+            if reply.stream is not None:
+                head = self._front.wire.stream_head(reply, date_line(int(time.time())))
+                await self._connection.stream(head, reply.stream)
+            elif reply is not _ALREADY_SENT:
+                self._finish(reply)
+        except CtlError as error:
+            self.fail(error)
+        except Exception as error:  # noqa: BLE001  # as in serve: a defect answers 500, the agent lives on
+            self.crash(error)
+
+    def _finish(self, reply: Reply) -> None:
+        if reply.stream is not None:
+            self._later(_given(reply))
+        else:
+            self._send(reply)
+
+    # answers
+
+    def _send(self, reply: Reply) -> None:
+        self._front.measure(self._raw.method, self._label, time.perf_counter() - self._began)
+        self._connection.reply(self._pack(reply), self._raw.keep_alive)
+
+    def _pack(self, reply: Reply) -> bytes:
+        front = self._front
+        date = front.date_line(int(time.time()))
+        if reply.fixed and self._raw.keep_alive and not self._pretty:
+            before, after = front.wire.fixed(reply)
+            return before + date + after
+        return front.wire.pack(
+            reply,
+            date,
+            pretty=self._pretty,
+            gzip=self._gzip,
+            head=self._raw.method == "HEAD",
+            close=not self._raw.keep_alive,
+        )
+
+    def fail(self, error: CtlError) -> None:
+        reply = Reply(error.status, error.text.encode("utf-8", "replace"), TEXT)
+        if error.status == 500 and self._raw.method == "GET":
+            reply.index = 1
+            reply.headers = {"X-Consul-KnownLeader": "false", "X-Consul-LastContact": "0"}
+        self._send(reply)
+
+    def crash(self, error: BaseException) -> None:
+        import traceback
+
+        self._front.log.error(
+            "request failed",
+            method=self._raw.method,
+            url=self._raw.url.decode("latin-1"),
+            error=repr(error),
+            trace="".join(traceback.format_exception(error)),
+        )
+        self._send(Reply(500, f"internal error: {type(error).__name__}: {error}".encode(), TEXT))
+
+    def _wrong_method(self, methods: tuple[str, ...]) -> None:
+        allow = {"Allow": ",".join(("OPTIONS", *methods))}
+        if self._raw.method == "OPTIONS":
+            return self._send(Reply(200, headers=allow))
+        return self._send(Reply(405, f"method {self._raw.method} not allowed".encode(), TEXT, allow))
+
+    def _redirect(self, path: str, query: bytes) -> None:
+        location = quote(path.encode("utf-8", "surrogateescape"), safe="/~!$&'()*+,;=:@-._") + query.decode(
+            "latin-1"
+        )
+        reply = Reply(301, headers={"Location": location})
+        if self._raw.method == "GET":
+            reply.body = f'<a href="{location}">Moved Permanently</a>.\n\n'.encode()
+            reply.content_type = "text/html; charset=utf-8"
+        self._send(reply)
+
+    def _check_writer(self) -> None:
+        networks = self._front.settings.write_networks
+        remote = self._connection.remote
+        if networks and remote:
+            address = ip_address(remote.partition("%")[0])
+            if not any(address in network for network in networks):
+                raise Denied("Access is restricted")
+
+
+_ALREADY_SENT = Reply()
+_NO_QUERY = Query(b"")
+
+
+async def _given(reply: Reply) -> Reply:
+    return reply
+
+
+def _path(target: bytes) -> str:
+    try:
+        return unescape(target, plus=False)
+    except ValueError:
+        return "\x00"  # not printable: answered 400
+
+
+def _printable(path: str) -> bool:
+    """Whether every character prints; bytes that are no UTF-8 count as U+FFFD, as in Go."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace").isprintable()
+
+
+def _clean(path: str) -> str:
+    """Go's path cleaning: no empty, `.` or `..` elements; a trailing slash stays."""
+    clean = posixpath.normpath(path)
+    if clean.startswith("//"):
+        clean = clean[1:]
+    return clean + "/" if path.endswith(("/", "/.", "/..")) and clean != "/" else clean
