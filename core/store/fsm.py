@@ -88,19 +88,6 @@ def read_chunk_info(extensions: bytes) -> tuple[int, int, int]:
     return fields[1], fields[2], fields[3]
 
 
-def write_chunk_info(number: int, sequence: int, count: int) -> bytes:
-    """The extensions of chunk `sequence` of `count` of an operation; zeros are left out."""
-    out = bytearray()
-    for field, value in ((1, number), (2, sequence), (3, count)):
-        if value:
-            out.append(field << 3)
-            while value > 127:
-                out.append(value & 127 | 128)
-                value >>= 7
-            out.append(value)
-    return bytes(out)
-
-
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:

@@ -148,15 +148,25 @@ def set_check(view: View, index: int, check: HealthCheck) -> None:
     if stored.status == CRITICAL:
         sessions.destroy_for_check(view, index, *key)
     if changed:
-        _leave_old_service(view, index, existing, stored)
+        if existing is not None:
+            _leave_old_service(view, index, existing, stored)
+            _mark_check(view, existing)
         view.check_rows.put(key, replace(stored, modify_index=index))
         view.bump("checks", index)
-        view.mark(("node", node))
+        _mark_check(view, stored)
 
 
-def _leave_old_service(view: View, index: int, old: HealthCheck | None, new: HealthCheck) -> None:
+def _mark_check(view: View, check: HealthCheck) -> None:
+    """Note that a check has changed. Its service name is that of its last registration; the instance may
+    have another name by now."""
+    view.mark(("node", check.node.lower()))
+    if check.service_name:
+        view.mark(service_index(check.service_name))
+
+
+def _leave_old_service(view: View, index: int, old: HealthCheck, new: HealthCheck) -> None:
     """A check that moves to another service changes the one it left, too."""
-    if old is None or old.service_id.lower() == new.service_id.lower():
+    if old.service_id.lower() == new.service_id.lower():
         return
     node = old.node.lower()
     if not old.service_id:
@@ -213,7 +223,7 @@ def delete_check(view: View, index: int, node: str, check_id: str) -> None:
         view.bump("services", index)
     view.check_rows.remove(key)
     view.bump("checks", index)
-    view.mark(("node", key[0]))
+    _mark_check(view, check)
     sessions.destroy_for_check(view, index, *key)
 
 
