@@ -67,7 +67,9 @@ def parse_level(text: str) -> int:
     """The level that `text` names in any letter case; ConfigError with Consul's text."""
     level = _NAMES.get(text.upper())
     if level is None:
-        raise ConfigError(f"Invalid log level: {text}. Valid log levels are: [TRACE DEBUG INFO WARN ERR]")
+        raise ConfigError(
+            f"Invalid log level: {text}. Valid log levels are: [TRACE DEBUG INFO WARN ERR ERROR]"
+        )
     return level
 
 

@@ -89,7 +89,7 @@ def test_levels_in_any_case(text: str) -> None:
 def test_unknown_level_changes_nothing(hub: LogHub) -> None:
     with pytest.raises(
         ConfigError,
-        match=re.escape("Invalid log level: zork. Valid log levels are: [TRACE DEBUG INFO WARN ERR]"),
+        match=re.escape("Invalid log level: zork. Valid log levels are: [TRACE DEBUG INFO WARN ERR ERROR]"),
     ):
         hub.configure(Settings(level="zork"))
     with pytest.raises(ConfigError):
