@@ -170,12 +170,12 @@ def _system_metadata(store: Store, index: int, value: Any) -> bool | None:
 
 @handles(commands.INTENTION)
 def _intention(store: Store, index: int, value: Any) -> None:
-    mesh.apply_intention(store, index, _plain_map(value))
+    mesh.apply_intention(store, index, wire.from_wire(mesh.IntentionRequest, value))
 
 
 @handles(commands.CONNECT_CA)
 def _connect_ca(store: Store, index: int, value: Any) -> object:
-    return mesh.apply_ca(store, index, _plain_map(value))
+    return mesh.apply_ca(store, index, wire.from_wire(mesh.CARequest, value))
 
 
 @handles(commands.CA_LEAF)
@@ -269,9 +269,3 @@ def field(value: Any, name: bytes) -> Any:
 def text_field(value: Any, name: bytes) -> str:
     """A string field of a decoded map. DecodeError."""
     return wire.text(field(value, name))
-
-
-def _plain_map(value: Any) -> dict[str, Any]:
-    field(value, b"")
-    plain: dict[str, Any] = wire.plain(value)
-    return plain

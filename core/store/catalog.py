@@ -5,7 +5,7 @@ the index can move without it, the read says so."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from core.store.register import service_index
 from core.store.structs import CheckServiceNode, HealthCheck, Node, NodeService
@@ -210,9 +210,3 @@ class CatalogReads(View):
 
 def _has_meta(meta: Mapping[str, str] | None, wanted: Mapping[str, str] | None) -> bool:
     return not wanted or (meta is not None and all(meta.get(key) == value for key, value in wanted.items()))
-
-
-def instances_on(view: View, node: str) -> Iterator[NodeService]:
-    """The services of a node, by id."""
-    for key in view.service_rows.group("node", node.lower()):
-        yield view.service_rows.rows[key]

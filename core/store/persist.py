@@ -284,7 +284,7 @@ def _maps(kind: int, table: str, attribute: str, index: str) -> None:
         if type(value) is not dict:
             raise DecodeError(f"a map was expected, not {type(value).__name__}")
         row = wire.plain(value)
-        store.tables[table].put(str(row.get(attribute, "")) if attribute else "", row)
+        store.tables[table].put(mesh.text(row, attribute) if attribute else "", row)
         if index:
             _raise_index(store, index, wire.integer(value.get(b"ModifyIndex")))
 
@@ -301,8 +301,8 @@ _maps(commands.CA_CONFIG, "connect-ca-config", "", "")
 def _restore_config_entry(store: Store, value: Any, last_index: int) -> None:
     kind, request = mesh.read_entry_request(value)
     entry = request["Entry"]
-    store.config_entries.put((kind, str(entry.get("Name", "")).lower()), entry)
-    _raise_index(store, "config-entries", int(entry.get("ModifyIndex") or 0))
+    store.config_entries.put((kind, mesh.text(entry, "Name").lower()), entry)
+    _raise_index(store, "config-entries", wire.integer(entry.get("ModifyIndex")))
 
 
 @_restores(commands.FEDERATION_STATE)

@@ -90,6 +90,28 @@ def test_a_watch_on_a_missing_service_hears_of_the_first_instance(bench: Bench) 
     assert fires(bench, read, lambda: bench.service("n1", "new", "new"))
 
 
+def test_a_check_that_moves_is_heard_by_both_services(bench: Bench) -> None:
+    def read(watch: Watch) -> object:
+        return bench.store.check_service_nodes("db", (), watch)
+
+    bench.service("n1", "db2", "db")
+    assert fires(bench, read, lambda: bench.check("n1", "c1", service_id="db2"))
+    assert fires(bench, read, lambda: bench.check("n1", "c1", service_id="web1"))
+    assert bench.store.service_nodes("db")[0] == bench.index
+    bench.check("n1", "c1", service_id="db2")
+    assert fires(bench, read, lambda: bench.check("n1", "c1"))
+
+
+def test_a_check_is_heard_under_the_old_name_of_its_instance(bench: Bench) -> None:
+    bench.service("n1", "web1", "renamed")
+
+    def read(watch: Watch) -> object:
+        return bench.store.service_checks("web", watch)
+
+    assert [check.check_id for check in bench.store.service_checks("web")[1]] == ["c1"]
+    assert fires(bench, read, lambda: bench.deregister("n1", check_id="c1"))
+
+
 def test_node_watches_hear_of_their_node_only(bench: Bench) -> None:
     for read in (
         lambda watch: bench.store.node_services("N1", watch),
