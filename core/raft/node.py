@@ -3,20 +3,16 @@
 Roles: a follower has neither `candidate` nor `leader`; a candidate has `candidate`; a leader has
 `leader`. `_become_*` and `step_down` are the only doors between them.
 
-Durability: `log.last` is what the log holds in memory, `handed` what a Ready has carried out to be
-written, `durable` what is known to be written. A vote or an entry counts when durable, and
-committed entries are handed out for applying when durable here, so a failed write can always be
-taken back to `durable` as if the server had crashed before it."""
+What is written, and how far, is in durable.py."""
 
 from __future__ import annotations
 
 import random
-from collections import deque
 from typing import Any
 
 from core.errors import NoLeader, Unavailable
-from core.raft import configuration as membership
 from core.raft.configuration import Configuration, Configurations
+from core.raft.durable import Durable
 from core.raft.election import Candidate
 from core.raft.leader import Leader
 from core.raft.log import Log
@@ -45,16 +41,7 @@ CANDIDATE = "Candidate"
 LEADER = "Leader"
 
 
-class _Mark:
-    """One write on its way: how far the log and the hard state are durable once it is done."""
-
-    __slots__ = ("at", "hard", "last", "number")
-
-    def __init__(self, number: int, last: int, hard: HardState, at: float) -> None:
-        self.number, self.last, self.hard, self.at = number, last, hard, at
-
-
-class Node:
+class Node(Durable):
     """One server's Raft. All times are the caller's monotonic seconds."""
 
     def __init__(
@@ -72,36 +59,14 @@ class Node:
     ) -> None:
         """State as recovered from disk: everything in `log` and `hard_state` is durable, the state
         machine stands at `applied` (the index of the snapshot it was restored from)."""
+        super().__init__(log, hard_state, configurations, settings, chance, now, applied, applied_term)
         self.id, self.address = node_id, address
-        self.log = log
-        self.configurations = configurations
-        self.settings = settings
-        self.random = chance
-        self.term, self.vote = hard_state.term, hard_state.vote
         self.leader_id = ""
         self.leader_address = ""
         self.candidate: Candidate | None = None
         self.leader: Leader | None = None
-        self.commit = applied
-        self.applied = applied  # handed out for applying
-        self.durable = log.last
-        self.snapshot_index, self.snapshot_term = applied, applied_term
-        self.snapshot_configuration = configurations.at(applied)
-        self.snapshot_handle: Any = None
         self.contact: float | None = None  # when a leader was last heard
-        self.installing: InstallSnapshot | None = None
         self._installing_from = ""
-        self._now = now
-        self._handed = log.last
-        self._hard_durable = hard_state
-        self._hard_handed = hard_state
-        self._truncated = 0
-        self._marks: deque[_Mark] = deque()
-        self._mark = 0
-        self._messages: list[Outgoing] = []
-        self._held: list[Outgoing] = []
-        self._verified: list[tuple[Any, bool]] = []
-        self._install_ready = False
         self._unsent = False  # new entries that no follower was sent yet
         self._election_at = now if configurations.latest.is_sole(node_id) else self._random_election(now)
 
@@ -121,9 +86,10 @@ class Node:
     def tick(self, now: float) -> None:
         """Time has passed."""
         self._now = now
-        if self.leader is not None:
-            self._watch_writes(now)
-        if self.leader is not None:
+        limit = self._write_limit()
+        if limit is not None and now >= limit:
+            self.step_down(now)
+        elif self.leader is not None:
             self.leader.tick(now)
         elif now >= self._election_at:
             self._election_due(now)
@@ -131,10 +97,8 @@ class Node:
     def deadline(self) -> float | None:
         """When `tick` is needed next; None: never, as far as one can see."""
         if self.leader is not None:
-            due = self.leader.deadline()
-            if due is not None and self._marks:
-                due = min(due, self._marks[0].at + self.settings.election_timeout)
-            return due
+            due, limit = self.leader.deadline(), self._write_limit()
+            return due if limit is None or due is None else min(due, limit)
         if self.candidate is None and not self._may_campaign() and self.leader_id == "":
             return None
         if self.installing is not None:
@@ -143,55 +107,24 @@ class Node:
 
     def drain(self) -> Ready | None:
         """Everything that must be done now, or None. Call again until None."""
-        log = self.log
-        if self._unsent and self.leader is not None:
-            self.leader.replicate_all(self._now)
-        self._unsent = False
-        ready = Ready()
-        hard = self._hard_handed
-        if self.term != hard.term or self.vote != hard.vote:
-            hard = ready.hard_state = HardState(self.term, self.vote)
-        if self._handed < log.last or ready.hard_state is not None:
-            self._mark += 1
-            ready.mark = self._mark
-            ready.truncate, self._truncated = self._truncated, 0
-            if self._handed < log.last:
-                ready.entries = log.slice(self._handed + 1, log.last)
-            self._handed, self._hard_handed = log.last, hard
-            self._marks.append(_Mark(self._mark, log.last, hard, self._now))
-        if self._messages:
-            ready.messages, self._messages = self._messages, []
+        if self._unsent:
+            self._unsent = False
             if self.leader is not None:
-                self.leader.close_round()
-        if self._held:
-            ready.held, self._held = self._held, []
-        if self._install_ready:
-            ready.install, self._install_ready = self.installing, False
-        if self._verified:
-            ready.verified, self._verified = self._verified, []
-        ceiling = min(self.commit, self.durable)
-        if self.applied < ceiling and self.installing is None:
-            last = min(ceiling, self.applied + self.settings.max_apply)
-            ready.committed = log.slice(self.applied + 1, last, self.settings.max_bytes * 8)
-            self.applied += len(ready.committed)
-            log.trim(min(self.applied, self.durable))
-        elif not (ready.mark or ready.messages or ready.held or ready.install or ready.verified):
-            return None
+                self.leader.replicate_all(self._now)
+        ready = self.next_ready()
+        if ready is not None and ready.messages and self.leader is not None:
+            self.leader.close_round()
         return ready
 
-    # Durability
+    # Writes
 
     def persisted(self, mark: int, now: float) -> None:
         """Everything up to the Ready with this mark is durable."""
         self._now = now
-        marks = self._marks
-        while marks and marks[0].number <= mark:
-            done = marks.popleft()
-            self.durable = max(self.durable, done.last)
-            self._hard_durable = done.hard
+        self.confirm(mark)
         if self.leader is not None:
             self.leader.advance_commit(now)
-        elif self.candidate is not None and self._vote_is_durable():
+        elif self.candidate is not None and self.has_voted_for(self.id):
             self.candidate.own_vote(now)
 
     def write_failed(self, now: float) -> None:
@@ -200,19 +133,10 @@ class Node:
         A leader whom others may already have heard steps down. A server alone stays leader: nobody
         else knows of the entries that are taken back."""
         self._now = now
-        self._marks.clear()
-        self._held.clear()
         # Alone before and after: a server that is just being removed may have been sent entries.
         alone = self.leader is not None and self.leader.is_alone and self.durable >= self.leader.noop_index
-        self.log.truncate(self.durable + 1)
-        self.configurations.truncate(self.durable + 1)
-        alone = alone and self.configurations.latest.is_sole(self.id)
-        self._truncated = self.durable + 1
-        self._handed = self.durable
-        self.term, self.vote = self._hard_durable.term, self._hard_durable.vote
-        self._hard_handed = self._hard_durable
-        self.commit = min(self.commit, self.durable)
-        if alone:
+        self.take_back()
+        if alone and self.configurations.latest.is_sole(self.id):
             return
         self._messages.clear()
         self._become_follower(now)
@@ -221,15 +145,12 @@ class Node:
         else:
             self._election_at = self._random_election(now)
 
-    def _watch_writes(self, now: float) -> None:
-        """A leader whose disk stalls gives way to servers whose disks do not."""
-        if not self._marks or self.leader is None or self.leader.is_alone:
-            return
-        if now - self._marks[0].at >= self.settings.election_timeout:
-            self.step_down(now)
-
-    def _vote_is_durable(self) -> bool:
-        return self._hard_durable.term == self.term and self._hard_durable.vote == self.id
+    def _write_limit(self) -> float | None:
+        """When a leader whose disk stalls gives way to servers whose disks do not."""
+        since = self.oldest_write()
+        if since is None or self.leader is None or self.leader.is_alone:
+            return None
+        return since + self.settings.election_timeout
 
     # Proposals and questions (leader)
 
@@ -280,18 +201,6 @@ class Node:
 
     # Snapshots
 
-    def snapshot_taken(
-        self, index: int, term: int, configuration: tuple[int, Configuration], handle: Any
-    ) -> None:
-        """The shell holds a durable snapshot at `index`; `handle` travels in InstallSnapshot."""
-        self.snapshot_index, self.snapshot_term = index, term
-        self.snapshot_configuration, self.snapshot_handle = configuration, handle
-        self.configurations.compact(index)
-
-    def compact(self, index: int) -> None:
-        """The shell no longer keeps entries up to `index` (at most the snapshot's)."""
-        self.log.compact(min(index, self.snapshot_index))
-
     def installed(self, success: bool, now: float, handle: Any = None) -> None:
         """The snapshot of Ready.install was stored and restored, or could not be."""
         self._now = now
@@ -300,14 +209,7 @@ class Node:
         self.installing = None
         self._election_at = self._random_election(now)
         if success:
-            value = (request.configuration_index, membership.decode(request.configuration))
-            self.log.reset(request.last_index, request.last_term)
-            self.configurations = Configurations(value[1], value[0])
-            self._handed = self.durable = self.commit = self.applied = request.last_index
-            self._truncated = 0
-            self._marks.clear()
-            self._hard_durable = self._hard_handed
-            self.snapshot_taken(request.last_index, request.last_term, value, handle)
+            self.restart_behind(request, handle)
         self.answer(source, request, InstallReply(self.term, success, request=request))
 
     # Requests (every role)
@@ -321,14 +223,14 @@ class Node:
             self._adopt(request.term, now)
         self._follow(source, request.leader, now)
         if request.is_heartbeat:
-            self._answer_soon(source, request, AppendReply(self.term, last, True, request=request), 0)
+            self.answer_soon(source, request, AppendReply(self.term, last, True, request=request), 0)
             return
         if self.installing is not None or not _is_sequence(request):
             return  # the log is about to be replaced, or the sender is out of its mind
         # Below the base everything is committed, so a leader has the same there.
         if request.prev_index > self.log.base and self.log.term(request.prev_index) != request.prev_term:
             reply = AppendReply(self.term, last, False, True, request=request)
-            self._answer_soon(source, request, reply, 0)
+            self.answer_soon(source, request, reply, 0)
             return
         match = request.prev_index
         if request.entries:
@@ -336,7 +238,7 @@ class Node:
             match += len(request.entries)
         if request.commit > self.commit:
             self.advance_commit(max(self.commit, min(request.commit, match)))
-        self._answer_soon(source, request, AppendReply(self.term, last, True, request=request), match)
+        self.answer_soon(source, request, AppendReply(self.term, last, True, request=request), match)
 
     def _store(self, entries: list[Entry]) -> None:
         """Keep what agrees, drop from the first entry that does not, append what is new."""
@@ -348,34 +250,9 @@ class Node:
             if known == entry.term:
                 continue
             if known is not None:
-                self._truncate(entry.index)
-            self._append(entries[position:])
+                self.truncate(entry.index)
+            self.append(entries[position:])
             return
-
-    def _truncate(self, first: int) -> None:
-        if first <= self.commit:
-            raise AssertionError(f"asked to drop committed entry {first}, commit index {self.commit}")
-        self.log.truncate(first)
-        self.configurations.truncate(first)
-        if first <= self._handed:
-            self._truncated = min(self._truncated, first) if self._truncated else first
-        self._handed = min(self._handed, first - 1)
-        self.durable = min(self.durable, first - 1)
-        for mark in self._marks:
-            mark.last = min(mark.last, first - 1)
-
-    def _append(self, entries: list[Entry]) -> None:
-        self.log.append(entries)
-        for entry in entries:
-            if entry.type == CONFIGURATION:
-                self.configurations.append(entry.index, membership.decode(entry.data or b""))
-
-    def _answer_soon(self, source: str, request: Request, reply: Response, match: int) -> None:
-        """Answer without waiting for the disk if the answer promises nothing that is on its way there."""
-        if match <= self.durable and self._hard_durable.term == self.term and not self._held:
-            self._messages.append(Outgoing(source, reply, request))
-        else:
-            self.answer(source, request, reply)
 
     def _on_vote(self, source: str, request: RequestVote, now: float) -> None:
         if not self._may_vote_for(source, request):
@@ -526,35 +403,22 @@ class Node:
 
     def send(self, to: str, request: Request) -> None:
         """A request that may leave at once (it speaks of a durable term only)."""
-        if self._hard_durable.term == self.term and (self.leader is not None or self.candidate is not None):
+        if self.term_is_durable and (self.leader is not None or self.candidate is not None):
             self._messages.append(Outgoing(to, request))
         else:
             self._held.append(Outgoing(to, request))
-
-    def answer(self, to: str, request: Request, response: Response) -> None:
-        """A response that leaves when everything until now is durable."""
-        self._held.append(Outgoing(to, response, request))
-
-    def tell_verified(self, token: Any, leading: bool) -> None:
-        self._verified.append((token, leading))
 
     def append_own(self, entry: Entry) -> int:
         """Give the entry its place in the log; gives its index."""
         index = entry.index = self.log.last + 1
         entry.term = self.term
-        self._append([entry])
+        self.append([entry])
         self._unsent = True
         return index
 
     def may_commit(self, index: int) -> bool:
         """A leader counts copies only of entries of its own term (the others follow with them)."""
         return self.log.term(index) == self.term
-
-    def advance_commit(self, index: int) -> None:
-        """Everything up to `index` is committed."""
-        self.commit = index
-        if not self.configurations.is_stable:
-            self.configurations.commit(index)
 
     def _random_election(self, now: float) -> float:
         return now + self.settings.heartbeat_timeout * (1 + self.random.random())
