@@ -192,6 +192,7 @@ def set_binding_rules(state: ACLState, index: int, rules: Sequence[ACLBindingRul
 
 
 def delete_binding_rule(state: ACLState, index: int, rule_id: str) -> None:
+    """Delete a binding rule; nothing when there is none."""
     _remove(state, index, "acl-binding-rules", rule_id.lower())
 
 

@@ -89,6 +89,7 @@ def set_federation_state(state: OperatorState, index: int, entry: FederationStat
 
 
 def delete_federation_state(state: OperatorState, index: int, datacenter: str) -> None:
+    """Delete the state of a datacenter; nothing when there is none."""
     if state.federation_states.remove(datacenter.lower()) is not None:
         state.bump("federation-states", index)
 
@@ -104,5 +105,6 @@ def set_metadata(state: OperatorState, index: int, entry: SystemMetadataEntry) -
 
 
 def delete_metadata(state: OperatorState, index: int, key: str) -> None:
+    """Delete a marker; nothing when there is none."""
     if state.system_metadata.remove(key.lower()) is not None:
         state.bump("system-metadata", index)
