@@ -21,13 +21,13 @@ VECTORS = Path(__file__).parents[2] / "vectors"
 
 
 def vectors(name: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads((VECTORS / f"{name}.json").read_text())["vectors"]
+    found: list[dict[str, Any]] = json.loads((VECTORS / name).read_text())["vectors"]
     return found
 
 
-INITIAL = bytes.fromhex(vectors("fsm/initial_snapshot")[0]["state_bin_hex"])
-LOG = [entry for entry in vectors("fsm/log_sequence") if entry["log_type"] == 0]
-EDGES = vectors("fsm/edge_cases")
+INITIAL = bytes.fromhex(vectors("fsm/initial_snapshot.json")[0]["state_bin_hex"])
+LOG = [entry for entry in vectors("fsm/log_sequence.json") if entry["log_type"] == 0]
+EDGES = vectors("fsm/edge_cases.json")
 
 
 def data_of(entry: dict[str, Any]) -> bytes:
@@ -149,7 +149,7 @@ def test_the_state_after_the_log_has_the_recorded_records() -> None:
     fsm = started()
     replay(fsm, LOG)
     ours = [one for one in records(b"".join(fsm.snapshot())) if one[0] != commands.CA_PROVIDER_STATE]
-    recorded = [entry for entry in vectors("snapshot/records") if "omitted" not in entry]
+    recorded = [entry for entry in vectors("snapshot/records.json") if "omitted" not in entry]
     assert len(ours) == len(recorded)
     for mine, entry in zip(ours, recorded, strict=True):
         assert mine[0] == entry["type"]
@@ -166,7 +166,7 @@ def test_the_state_after_the_log_has_the_recorded_records() -> None:
 
 @pytest.mark.parametrize(
     "state",
-    [INITIAL, bytes.fromhex(vectors("snapshot/on_disk")[0]["state_bin_hex"])],
+    [INITIAL, bytes.fromhex(vectors("snapshot/on_disk.json")[0]["state_bin_hex"])],
     ids=["initial", "on-disk"],
 )
 def test_recorded_state_loads_and_has_the_same_records_again(state: bytes) -> None:
@@ -179,7 +179,7 @@ def test_recorded_state_loads_and_has_the_same_records_again(state: bytes) -> No
 
 def test_recorded_records_come_back_byte_for_byte() -> None:
     """Each record alone: what was read is written with the same bytes, also maps in odd order."""
-    for entry in vectors("snapshot/records"):
+    for entry in vectors("snapshot/records.json"):
         if "hex" not in entry or entry["type"] == commands.CHUNKING_STATE:
             continue
         record = bytes.fromhex(entry["hex"])
