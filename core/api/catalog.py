@@ -97,7 +97,7 @@ def _node_services(view: Store, args: NameRequest, watch: Watch | None) -> Answe
     if args.filter:
         keep = filter.compile(args.filter, "node_service")
         services = [item for item in services if keep(item)]
-    return Answer(index, (host, services))
+    return Answer(index, (host, services), remember=False)
 
 
 def _nothing(view: Store, args: NameRequest, watch: Watch | None) -> Answer:

@@ -48,14 +48,16 @@ def _service_nodes(view: Store, args: ServiceRequest, watch: Watch | None) -> An
 
 def _node_checks(view: Store, args: NameRequest, watch: Watch | None) -> Answer:
     index, checks = view.node_checks(args.name, watch)
-    return Answer(index, _filtered(checks, args.filter))
+    return Answer(index, _filtered(checks, args.filter), remember=False)
 
 
-def _select(view: Store, args: ChecksRequest, index: int, checks: list[HealthCheck]) -> Answer:
+def _select(
+    view: Store, args: ChecksRequest, index: int, checks: list[HealthCheck], remember: bool
+) -> Answer:
     if args.node_meta:
         checks = [check for check in checks if matches_meta(view.node(check.node, None)[1], args.node_meta)]
     checks = _filtered(checks, args.filter)
-    return Answer(index, checks, remember=not args.node_meta)
+    return Answer(index, checks, remember=remember and not args.node_meta)
 
 
 def _filtered(checks: list[HealthCheck], expression: str) -> list[HealthCheck]:
@@ -66,11 +68,11 @@ def _filtered(checks: list[HealthCheck], expression: str) -> list[HealthCheck]:
 
 
 def _service_checks(view: Store, args: ChecksRequest, watch: Watch | None) -> Answer:
-    return _select(view, args, *view.service_checks(args.service, watch))
+    return _select(view, args, *view.service_checks(args.service, watch), remember=False)
 
 
 def _checks_in_state(view: Store, args: ChecksRequest, watch: Watch | None) -> Answer:
-    return _select(view, args, *view.checks_in_state(args.state, watch))
+    return _select(view, args, *view.checks_in_state(args.state, watch), remember=True)
 
 
 SERVICE_NODES = Read("Health.ServiceNodes", _service_nodes)
