@@ -220,9 +220,7 @@ class Leader:
             if self.node.leader is not self:
                 return
             self._continue_transfer(peer, now)
-        elif request.prev_index <= peer.match or (
-            peer.mode is not Mode.REPLICATE and peer.waiting != request.sequence
-        ):
+        elif not peer.counts(request.sequence):
             return  # an old refusal
         else:
             peer.heard(request.sent_at, request.round)
