@@ -10,6 +10,9 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+PATIENCE = 60.0  # seconds until held answers are given up
 
 PUT_SCRIPT = """
 local base, n = nil, 0
@@ -66,8 +69,7 @@ class _Waiter(asyncio.Protocol):
         self._got = b""
         self.done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: Any) -> None:  # uvloop's are not asyncio's
         self._transport = transport
         transport.write(self._request)
 
@@ -111,7 +113,7 @@ def wake(address: tuple[str, int], blocked: str, write: str, count: int = 500) -
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_wake(address, blocked, write, count))
+        return runner.run(asyncio.wait_for(_wake(address, blocked, write, count), PATIENCE))
 
 
 def process_seconds(command: Sequence[str], environment: dict[str, str], folder: Path) -> float:

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import httptools
 import uvloop
@@ -27,12 +28,11 @@ _REPLY = (
     % (len(_BODY), _BODY)
 )
 _ADDRESS_RECORD = struct.pack("!HHHIH4B", 0xC00C, 1, 1, 0, 4, 127, 0, 0, 1)
-_waiting: list[asyncio.Transport] = []
+_waiting: list[Any] = []
 
 
 class _Connection(asyncio.Protocol):
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: Any) -> None:  # uvloop's are not asyncio's
         self._transport = transport
         self._parser = httptools.HttpRequestParser(self)
         self._url = b""
@@ -58,8 +58,7 @@ class _Names(asyncio.DatagramProtocol):
     def __init__(self) -> None:
         self._remembered: dict[bytes, bytes] = {}
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport) or hasattr(transport, "sendto")
+    def connection_made(self, transport: Any) -> None:
         self._transport = transport
 
     def datagram_received(self, data: bytes, source: object) -> None:
