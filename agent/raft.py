@@ -426,6 +426,20 @@ class RaftService(RaftView):
             self._was_ready = ready
             for callback in self._on_leader:
                 callback(ready)
+            if ready:
+                self._tell_new_address()
+
+    def _tell_new_address(self) -> None:
+        """A server that came back with another address enters it into the configuration."""
+        known = self.configuration.get(self.node_id)
+        if known is None or known.address == self.address:
+            return
+        try:
+            self.node.change(self.configuration.with_voter(self.node_id, self.address), self._world.now())
+        except CtlError as error:
+            _log.warn("cannot change the own address in the Raft configuration", error=error)
+        else:
+            self._driver.wake()
 
     def _fail_waiting(self, above: int, error: CtlError) -> None:
         for index in [index for index in self._waiting if index > above]:

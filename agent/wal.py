@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,8 +110,9 @@ class Wal:
         self._hard = state.hard
         self._base, self._base_term = state.base, state.base_term
         self._last = state.last
-        self._firsts = [frame[0] for frame in state.frames]
-        self._places = [(frame[1], frame[2]) for frame in state.frames]
+        # One frame per item, oldest first: index of its first entry, and segment << 32 | offset.
+        self._firsts = array("Q", [frame[0] for frame in state.frames])
+        self._places = array("Q", [frame[1] << 32 | frame[2] for frame in state.frames])
         self._drop_before(state.base)
         self._segments = {segment.number: segment for segment in state.segments}
         self._number = max(self._segments, default=0)
@@ -227,7 +229,7 @@ class Wal:
                 self._last = ready.entries[-1].index
         if first:
             self._firsts.append(first)
-            self._places.append((self._current.number, frame.offset))
+            self._places.append(self._current.number << 32 | frame.offset)
 
     def _truncate(self, first: int) -> None:
         kept = bisect_left(self._firsts, first)
@@ -237,7 +239,8 @@ class Wal:
     def _mark(self, index: int, term: int, replaced: bool) -> None:
         self._base, self._base_term = index, term
         if replaced or index > self._last:
-            self._firsts, self._places, self._last = [], [], index
+            del self._firsts[:], self._places[:]
+            self._last = index
         else:
             self._drop_before(index)
 
@@ -254,9 +257,9 @@ class Wal:
         entries: list[Entry] = []
         position = bisect_right(self._firsts, first) - 1
         while first <= last:
-            number, offset = self._places[position]
+            place = self._places[position]
             end = self._firsts[position + 1] if position + 1 < len(self._firsts) else self._last + 1
-            found = form.surviving_entries(form.parse_records(self._body(number, offset)))
+            found = form.surviving_entries(form.parse_records(self._body(place >> 32, place & 0xFFFFFFFF)))
             start = found[0].index
             entries += found[first - start : min(last + 1, end) - start]
             first = end
@@ -292,7 +295,7 @@ class Wal:
 
     def take_unused(self) -> list[Path]:
         """The files of segments whose entries are all at or before the mark, for `remove`."""
-        needed = min(self._places[0][0] if self._places else self._current.number, self._current.number)
+        needed = self._places[0] >> 32 if self._places else self._current.number
         numbers = sorted(number for number in self._segments if number < needed)
         if self._reading[0] in numbers:
             self._stop_reading()

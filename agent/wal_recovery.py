@@ -64,6 +64,9 @@ class Recovered(Struct):
 
     def truncate(self, first: int) -> None:
         """Entries from `first` on are dropped."""
+        if self.missing_to and first <= self.base:
+            self.missing_to = first - 1
+            self._restart(first - 1, 0)
         if first > self.last:
             return
         self.last = max(first - 1, self.base)

@@ -70,8 +70,20 @@ class Durable:
 
     def next_ready(self) -> Ready | None:
         """Everything that must be done now, or None."""
+        ceiling = min(self.commit, self.durable)
+        to_apply = self.applied < ceiling and self.installing is None
+        to_write = (
+            self._handed < self.log.last
+            or self.term != self._hard_handed.term
+            or self.vote != self._hard_handed.vote
+        )
+        if not (
+            to_write or to_apply or self._messages or self._held or self._verified or self._install_ready
+        ):
+            return None
         ready = Ready()
-        self._hand_out_writes(ready)
+        if to_write:
+            self._hand_out_writes(ready)
         if self._messages:
             ready.messages, self._messages = self._messages, []
         if self._held:
@@ -80,22 +92,17 @@ class Durable:
             ready.install, self._install_ready = self.installing, False
         if self._verified:
             ready.verified, self._verified = self._verified, []
-        ceiling = min(self.commit, self.durable)
-        if self.applied < ceiling and self.installing is None:
+        if to_apply:
             last = min(ceiling, self.applied + self.settings.max_apply)
             ready.committed = self.log.slice(self.applied + 1, last, self.settings.max_bytes * 8)
             self.applied += len(ready.committed)
             self.log.trim(min(self.applied, self.durable))
-        elif not (ready.mark or ready.messages or ready.held or ready.install or ready.verified):
-            return None
         return ready
 
     def _hand_out_writes(self, ready: Ready) -> None:
         log, hard = self.log, self._hard_handed
         if self.term != hard.term or self.vote != hard.vote:
             hard = ready.hard_state = HardState(self.term, self.vote)
-        if self._handed == log.last and ready.hard_state is None:
-            return
         self._mark += 1
         ready.mark = self._mark
         ready.truncate, self._truncated = self._truncated, 0

@@ -126,6 +126,21 @@ def test_a_restart_brings_everything_back(tmp_path: Path) -> None:
     run(test)
 
 
+def test_a_new_address_enters_the_configuration(tmp_path: Path) -> None:
+    async def test() -> None:
+        raft = service(tmp_path)
+        await lead(raft)
+        await raft.stop()
+        raft = RaftService("n1", "127.0.0.9:8300", tmp_path, Numbers(), SETTINGS, World())
+        await raft.start(True)
+        await until(lambda: raft.configuration.servers == (Server("n1", "127.0.0.9:8300"),))
+        assert raft.leader_address == "127.0.0.9:8300"
+        await until(lambda: raft.applied_index == raft.last_index)
+        await raft.stop()
+
+    run(test)
+
+
 def test_the_log_is_cut_after_a_second_snapshot(tmp_path: Path) -> None:
     async def test() -> None:
         fsm = Numbers()

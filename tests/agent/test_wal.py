@@ -419,3 +419,24 @@ def test_memory_log_has_the_same_door() -> None:
     log.finish(log.prepare_mark(9, 3, replace=True))
     log.finish(log.prepare([batch(10, 1)]))
     assert [e.index for e in log.read(10, 10)] == [10]
+
+
+def test_truncation_below_a_deleted_segment_and_its_mark(tmp_path: Path) -> None:
+    """The second segment starts with entry 3, drops 2 and 3, and says last that the log begins at 2."""
+    files = FlakyFiles()
+    wal = open_wal(tmp_path, files)
+    wal.append(batch(1, 2))
+    files.fail_write = IO_ERROR
+    with pytest.raises(StorageFull):
+        wal.append(batch(3, 1))
+    files.fail_write = 0
+    wal.append(batch(3, 1))
+    wal.append(Ready(truncate=2, entries=batch(2, 1, term=5).entries))
+    mark(wal, 1, 1)
+    wal.remove(wal.take_unused())
+    wal.close()
+    assert len(list(tmp_path.glob("*.seg"))) == 1
+    wal = open_wal(tmp_path)
+    assert (wal.recovered.base, wal.recovered.base_term, wal.recovered.runs) == (1, 1, [(2, 5)])
+    assert [(e.index, e.term) for e in all_entries(wal)] == [(2, 5)]
+    wal.close()
