@@ -81,6 +81,8 @@ class AppendReply(Struct):
 
 
 class RequestVote(Struct):
+    """Asks for the vote in `term`; `transfer` overrules the known leader."""
+
     term: int
     candidate: str  # advertised address
     last_index: int
@@ -90,6 +92,8 @@ class RequestVote(Struct):
 
 
 class VoteReply(Struct):
+    """`peers` is a field of old versions, always nil."""
+
     term: int
     granted: bool
     peers: bytes | None = None
@@ -108,6 +112,8 @@ class RequestPreVote(Struct):
 
 
 class PreVoteReply(Struct):
+    """Whether the vote would be granted. A peer without pre-vote counts as granting."""
+
     term: int
     granted: bool
     version: int = PROTOCOL_VERSION
@@ -135,6 +141,8 @@ class InstallSnapshot(Struct):
 
 
 class InstallReply(Struct):
+    """Whether the snapshot was stored and restored."""
+
     term: int
     success: bool
     version: int = PROTOCOL_VERSION
@@ -142,10 +150,14 @@ class InstallReply(Struct):
 
 
 class TimeoutNow(Struct):
+    """Tells a voter to start an election at once (leadership transfer)."""
+
     version: int = PROTOCOL_VERSION
 
 
 class TimeoutReply(Struct):
+    """Says nothing; the votes that follow do."""
+
     version: int = PROTOCOL_VERSION
     request: TimeoutNow | None = None
 

@@ -109,7 +109,7 @@ def test_a_turn_shares_one_write(tmp_path: Path, durable: bool) -> None:
 
 def test_a_restart_brings_everything_back(tmp_path: Path) -> None:
     async def test() -> None:
-        wanted = []
+        wanted: list[bytes] = []
         for life in range(4):
             fsm = Numbers()
             raft = service(tmp_path, fsm)
@@ -488,7 +488,7 @@ class Port:
             asyncio.get_running_loop().call_soon(wire.services[to].deliver, self.name, request)
 
     def answer(self, request: Request, response: Response) -> None:
-        response.request = request  # type: ignore[assignment]
+        response.request = request
         source = self.sources.pop(id(request), "")
         if not {source, self.name} & self.wire.down and source in self.wire.services:
             asyncio.get_running_loop().call_soon(self.wire.services[source].deliver, self.name, response)

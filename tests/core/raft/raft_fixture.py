@@ -7,7 +7,7 @@ from typing import Any
 
 from core.raft.configuration import NONVOTER, VOTER, Configuration, Configurations, Server
 from core.raft.log import Log
-from core.raft.messages import COMMAND, CONFIGURATION, AppendEntries, Entry, Request, Response
+from core.raft.messages import COMMAND, CONFIGURATION, AppendEntries, Entry, Request, Response, Unreachable
 from core.raft.node import Node
 from core.raft.ready import HardState, Outgoing, Ready
 from core.raft.settings import Settings
@@ -121,7 +121,7 @@ class Machine:
         self.node.write_failed(self.now)
         self.settle()
 
-    def told(self, source: str, message: Request | Response) -> Any:
+    def told(self, source: str, message: Request | Response | Unreachable) -> Any:
         """Receive a message; gives the response if it was a request and was answered."""
         before = len(self.sent)
         self.node.receive(source, message, self.now)

@@ -115,7 +115,7 @@ def test_a_split_vote_is_tried_again_after_1x_to_2x_the_time_out() -> None:
     machine = Machine(ABC, [1], settings=structs.replace(SETTINGS, prevote=False))
     machine.wait(2.1)
     machine.take(RequestVote)
-    terms = []
+    terms: list[float] = []
     for _ in range(20):
         start = machine.now
         while machine.node.term == len(terms) + 2:
@@ -269,7 +269,8 @@ def test_failed_calls_back_off_doubling() -> None:
     pauses = []
     for _ in range(5):
         machine.told("b", Unreachable(request))
-        start, sent = machine.now, []
+        start = machine.now
+        sent: list[AppendEntries] = []
         while not sent:
             machine.wait(0.001)
             sent = [m for to, m in entries_sent(machine) if to == "b"]

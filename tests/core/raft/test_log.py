@@ -95,8 +95,8 @@ def small_tail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(raft_log, "TAIL_BYTES", 200)
 
 
-class TestLog(LogMachine.TestCase):
-    settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+TestLog = LogMachine.TestCase
+TestLog.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
 
 
 def test_a_slice_is_cut_by_bytes_but_gives_at_least_one() -> None:
