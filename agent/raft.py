@@ -336,6 +336,10 @@ class RaftService(RaftView):
         self._write_next()
         return future
 
+    def crowd(self, change: int) -> None:
+        """Something begins (1) or ends (-1) to write much to the disk: the loop does not wait for it then."""
+        self._writer.crowded += change
+
     def _write_next(self) -> None:
         while not self._writer.busy and not self._stopped:
             if self._marks:
@@ -401,11 +405,13 @@ class RaftService(RaftView):
         """Prepare the next segment on another thread."""
         if self._spare_task is not None or now < self._spare_retry_at or self._stopped:
             return
+        self.crowd(1)
         self._spare_task = asyncio.get_running_loop().run_in_executor(None, self.log_store.make_spare)
         self._spare_task.add_done_callback(self._spare_made)
 
     def _spare_made(self, task: asyncio.Future[None]) -> None:
         self._spare_task = None
+        self.crowd(-1)
         error = task.exception()
         if error is not None:
             self._spare_retry_at = self._world.now() + 1.0

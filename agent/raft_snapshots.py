@@ -91,8 +91,12 @@ class Snapshotter:
         name = f"{term}-{index}-{int(self._world.wall() * 1000)}"
         meta = SnapshotMeta(name, index, term, configuration, position)
         chunks = self._fsm.snapshot()
-        writer = await self._in_thread(self.store.create, meta)
-        meta = await self._write(writer, chunks)
+        raft.crowd(1)
+        try:
+            writer = await self._in_thread(self.store.create, meta)
+            meta = await self._write(writer, chunks)
+        finally:
+            raft.crowd(-1)
         _log.info("snapshot complete", id=meta.id, size=meta.size)
         node.snapshot_taken(index, term, (position, configuration), meta)
         await self._compact()

@@ -24,6 +24,7 @@ from core.errors import StorageFull
 from core.raft.configuration import SUFFRAGE, Configuration, Server
 
 KEPT = 2
+_SYNC_EVERY = 4 << 20  # bytes: one large fsync at the end would hold up those of the log
 _SUFFRAGE = {name: number for number, name in SUFFRAGE.items()}
 _log = get_logger("agent.raft.snapshot")
 
@@ -179,12 +180,17 @@ class _DiskWriter:
         self._path.mkdir(mode=0o755)
         self._file = open(self._path / "state.bin", "wb", buffering=0)  # noqa: SIM115
         self._crc = crc64()
+        self._unsynced = 0
 
     def write(self, data: bytes) -> None:
         try:
             view = memoryview(data)
             while view:
                 view = view[self._file.write(view) :]
+            self._unsynced += len(data)
+            if self._unsynced >= _SYNC_EVERY:
+                os.fdatasync(self._file.fileno())
+                self._unsynced = 0
         except OSError as error:
             self.abandon()
             raise _full(error) from error
