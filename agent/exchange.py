@@ -1,18 +1,16 @@
-"""One request and its answer: from the bytes of a target to a handler, from its outcome to a reply."""
+"""One request and its answer: from its target to a handler, from the handler's outcome to a reply."""
 
 from __future__ import annotations
 
-import posixpath
 import time
 from collections.abc import Awaitable, Callable, Hashable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from agent.lobby import blocks
 from agent.wire import date_line
 from core.api.blocking import wait_seconds
-from core.api.endpoint import TEXT, Answer, Command, Query, Question, Reply, Request, unescape
+from core.api.endpoint import TEXT, Answer, Command, Question, Reply, Request
 from core.errors import CtlError, Denied, TooLarge
 from core.store.watch import Watch
 
@@ -37,47 +35,32 @@ class Exchange:
 
     def begin(self) -> None:
         front, raw = self._front, self._raw
-        target, mark, query = raw.url.partition(b"?")
-        path = target.decode("ascii", "replace") if b"%" not in target else _path(target)
-        if not path.isprintable() and not _printable(path):
-            return self._send(Reply(400))
-        if "//" in path or "/." in path:
-            clean = _clean(path)
-            if clean != path:
-                return self._redirect(clean, mark + query)
-        settings = front.settings
-        if settings.block_endpoints and path.startswith(settings.block_endpoints):
+        target = front.target(raw.url)
+        if target.blocked:
             raise Denied("Endpoint is blocked by agent configuration")
-        found = front.router.find(path)
-        if found is None:
-            if front.router.wants_slash(path):
-                return self._redirect(path + "/", mark + query)
-            return self._send(Reply(404))
-        route, rest = found
+        route = target.route
+        if route is None:
+            return self._redirect(target.location) if target.location else self._send(Reply(target.status))
         self._label = route.label
         if raw.method not in route.methods:
             return self._wrong_method(route.methods)
-        if raw.method in _WRITES:
-            self._check_writer()
-        try:
-            parsed = Query(query) if query else _NO_QUERY
-        except ValueError:
+        if target.query is None:
             return self._send(Reply(500))
-        self._pretty = parsed.has("pretty")
+        if front.settings.write_networks and raw.method in _WRITES:
+            self._check_writer()
+        self._pretty = target.pretty
         self._gzip = raw.head.gzip
-        if raw.length > settings.max_body and not route.large:
-            raise TooLarge(
-                f"Request body({raw.length} bytes) too large, max size: {settings.max_body} bytes."
-            )
-        token = parsed.get("token") or raw.head.token
+        limit = front.settings.max_body
+        if raw.length > limit and not route.large:
+            raise TooLarge(f"Request body({raw.length} bytes) too large, max size: {limit} bytes.")
         request = Request(
             raw.method,
-            path,
-            rest,
-            parsed,
+            target.path,
+            target.rest,
+            target.query,
             raw.head.headers,
             raw.body,
-            token,
+            target.token or raw.head.token,
             self._connection.remote,
             raw.length,
         )
@@ -257,10 +240,7 @@ class Exchange:
             return self._send(Reply(200, headers=allow))
         return self._send(Reply(405, f"method {self._raw.method} not allowed".encode(), TEXT, allow))
 
-    def _redirect(self, path: str, query: bytes) -> None:
-        location = quote(path.encode("utf-8", "surrogateescape"), safe="/~!$&'()*+,;=:@-._") + query.decode(
-            "latin-1"
-        )
+    def _redirect(self, location: str) -> None:
         reply = Reply(301, headers={"Location": location})
         if self._raw.method == "GET":
             reply.body = f'<a href="{location}">Moved Permanently</a>.\n\n'.encode()
@@ -268,37 +248,15 @@ class Exchange:
         self._send(reply)
 
     def _check_writer(self) -> None:
-        networks = self._front.settings.write_networks
         remote = self._connection.remote
-        if networks and remote:
+        if remote:
             address = ip_address(remote.partition("%")[0])
-            if not any(address in network for network in networks):
+            if not any(address in network for network in self._front.settings.write_networks):
                 raise Denied("Access is restricted")
 
 
 _ALREADY_SENT = Reply()
-_NO_QUERY = Query(b"")
 
 
 async def _given(reply: Reply) -> Reply:
     return reply
-
-
-def _path(target: bytes) -> str:
-    try:
-        return unescape(target, plus=False)
-    except ValueError:
-        return "\x00"  # not printable: answered 400
-
-
-def _printable(path: str) -> bool:
-    """Whether every character prints; bytes that are no UTF-8 count as U+FFFD, as in Go."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace").isprintable()
-
-
-def _clean(path: str) -> str:
-    """Go's path cleaning: no empty, `.` or `..` elements; a trailing slash stays."""
-    clean = posixpath.normpath(path)
-    if clean.startswith("//"):
-        clean = clean[1:]
-    return clean + "/" if path.endswith(("/", "/.", "/..")) and clean != "/" else clean

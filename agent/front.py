@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from agent.exchange import Exchange
 from agent.lobby import Lobby
+from agent.target import Target
 from agent.wire import Wire, date_line
 from core.api.endpoint import TEXT, Answer, Question, Reply
 from core.api.router import Router
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from core.metrics import Metrics
 
 MAX_ANSWERS = 4096
+MAX_TARGETS = 8192
+MAX_TARGET_SIZE = 512  # bytes
 MAX_ANSWER_SIZE = 32 << 10  # bytes of an answer that is worth remembering
 MAX_ANSWER_BYTES = 32 << 20  # bytes of all remembered answers
 
@@ -91,6 +94,7 @@ class Front:
         self.metrics = metrics
         self._answers: dict[bytes, _Remembered] = {}
         self._answer_bytes = 0
+        self._targets: dict[bytes, Target] = {}
         self._asked_cached: dict[bytes, None] = {}
         self.lobby = Lobby(loop, self._run)
         self._times: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
@@ -177,6 +181,17 @@ class Front:
         return self._date
 
     # a request's way
+
+    def target(self, url: bytes) -> Target:
+        """What a target means; kept, since clients ask for the same ones again and again."""
+        found = self._targets.get(url)
+        if found is None:
+            found = Target(url, self.router, self.settings.block_endpoints)
+            if len(self._targets) >= MAX_TARGETS:
+                self._targets.clear()
+            if len(url) <= MAX_TARGET_SIZE:
+                self._targets[url] = found
+        return found
 
     def refusal(self, status: int, text: str) -> bytes:
         """An error for a connection that will be closed."""
