@@ -167,6 +167,10 @@ class Agent:
             self.local.server_up()
         else:
             self._log.warn("cluster leadership lost")
+            if self.raft is not None and self.raft.failure is not None:
+                # Its state would differ from the others' from here on: better no answer than a wrong one.
+                self._log.error("stopping: the log cannot be applied", error=str(self.raft.failure))
+                self.stopping.set()
 
     def _facts(self) -> list[MemberFacts]:
         return [describe.facts(self)]
