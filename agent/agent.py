@@ -128,6 +128,7 @@ class Agent:
         """Open everything. ConfigError when something cannot be had."""
         for text in self.addresses.notices:
             self._log.warn(text)
+        self._warn_of_watches(self.config)
         self._telemetry.start(self.world.wall())
         self.metrics.register_collector(self._collect)
         if self.raft is not None:
@@ -137,6 +138,11 @@ class Agent:
         await self.local.start(self.config.services, self.config.checks)
         await self._start_dns()
         await self._listeners.open_default_socket()
+
+    def _warn_of_watches(self, config: Config) -> None:
+        if config.watches:
+            text = "watches in the configuration are not run by this version; use `ctl watch`"
+            self._log.warn(text, watches=len(config.watches))
 
     async def _start_dns(self) -> None:
         pairs = [(listener.host, listener.port) for listener in self.addresses.dns]
@@ -282,6 +288,7 @@ class Agent:
             self.raft.configure(settings.raft(config))
         for text in config.warnings:
             self._log.warn(text)
+        self._warn_of_watches(config)
         for change in difference.applied:
             self._log.info("configuration changed", option=str(change))
         for change in difference.restart:

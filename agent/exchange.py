@@ -8,9 +8,11 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from agent.lobby import blocks
+from agent.logs import DEBUG
 from agent.wire import date_line
 from core.api.blocking import wait_seconds
 from core.api.endpoint import TEXT, Answer, Command, Question, Reply, Request
+from core.codec import duration
 from core.errors import CtlError, Denied, TooLarge
 from core.store.watch import Watch
 
@@ -129,7 +131,7 @@ class Exchange:
         packed = shared.get(form)
         if packed is None:
             packed = shared[form] = self._pack(self._dress(question, outcome))
-        self._front.measure(self._raw.method, self._label, time.perf_counter() - self._began)
+        self._note()
         return self._connection.reply(packed, self._raw.keep_alive)
 
     async def _consistent(self, question: Question) -> Reply:
@@ -197,8 +199,23 @@ class Exchange:
     # answers
 
     def _send(self, reply: Reply) -> None:
-        self._front.measure(self._raw.method, self._label, time.perf_counter() - self._began)
+        self._note()
         self._connection.reply(self._pack(reply), self._raw.keep_alive)
+
+    def _note(self) -> None:
+        """The request is answered: how long it took."""
+        front, raw = self._front, self._raw
+        seconds = time.perf_counter() - self._began
+        front.measure(raw.method, self._label, seconds)
+        if front.log.wants(DEBUG):
+            url, latency = raw.url.decode("latin-1"), duration.show(int(seconds * 1e9))
+            front.log.debug(
+                "Request finished",
+                method=raw.method,
+                url=url,
+                **{"from": self._connection.remote},
+                latency=latency,
+            )
 
     def _pack(self, reply: Reply) -> bytes:
         front = self._front

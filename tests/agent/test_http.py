@@ -81,6 +81,9 @@ class Log:
     def __init__(self) -> None:
         self.errors: list[str] = []
 
+    def wants(self, level: int) -> bool:
+        return False
+
     def error(self, text: str, **fields: Any) -> None:
         self.errors.append(text)
 
