@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import ipaddress
 import json
-import os
 import signal
 import socket
 import ssl
@@ -20,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import CTL, ROOT, Agent, own_address, until
+from tests.harness import CTL, ENVIRONMENT, ROOT, Agent, own_address, until
 
 Make = Callable[..., Agent]
 
@@ -30,7 +29,7 @@ def consul(folder: Path, *words: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [*CTL, "agent", *words],
         cwd=ROOT,
-        env=os.environ | {"XDG_RUNTIME_DIR": str(folder)},
+        env=ENVIRONMENT | {"XDG_RUNTIME_DIR": str(folder)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from tests.bench import load
 from tests.bench.reference import appends_per_second
-from tests.harness import CTL, ROOT, Agent, own_address, until
+from tests.harness import CTL, ENVIRONMENT, ROOT, Agent, own_address, until
 
 RESPONDER = 100_000.0  # requests a second of the bare responder where Consul's figures were taken
 PACKETS = 150_000.0  # remembered DNS packets a second there
@@ -149,7 +149,7 @@ def process_row(bench: Bench) -> Row:
     """`ctl kv get` as a process beside an interpreter that does nothing."""
     installed = Path(sys.executable).with_name("ctl")
     ctl = [str(installed)] if installed.exists() else list(CTL)
-    environment = os.environ | {"CONSUL_HTTP_ADDR": bench.agent.base}
+    environment = ENVIRONMENT | {"CONSUL_HTTP_ADDR": bench.agent.base}
     many = Bench(bench.agent, bench.reference, bench.seconds, bench.rounds * 5)
     mine, yardstick = many.pair(
         lambda: load.process_seconds([*ctl, "kv", "get", "bench/key"], environment, ROOT),
