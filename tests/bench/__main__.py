@@ -8,7 +8,6 @@ they can be compared across machines. The load generator runs on the same machin
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
