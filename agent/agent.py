@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +130,7 @@ class Agent:
         for text in self.addresses.notices:
             self._log.warn(text)
         self._warn_of_watches(self.config)
+        self._warn_of_scripts()
         self._telemetry.start(self.world.wall())
         self.metrics.register_collector(self._collect)
         if self.raft is not None:
@@ -143,6 +145,15 @@ class Agent:
         if config.watches:
             text = "watches in the configuration are not run by this version; use `ctl watch`"
             self._log.warn(text, watches=len(config.watches))
+
+    def _warn_of_scripts(self) -> None:
+        """Scripts by way of an open API have been real break-ins (design: pains row 25)."""
+        listeners = [*self.addresses.http, *self.addresses.https]
+        reach = [one for one in listeners if not one.path and not ip_address(one.host).is_loopback]
+        if reach and self.config["enable_script_checks"]:
+            places = ", ".join(str(listener) for listener in reach)
+            text = "whoever reaches the HTTP API can run commands here; prefer enable_local_script_checks"
+            self._log.warn(text, address=places)
 
     async def _start_dns(self) -> None:
         pairs = [(listener.host, listener.port) for listener in self.addresses.dns]
