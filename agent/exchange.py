@@ -175,7 +175,11 @@ class Exchange:
             self._send(self._render(result))
 
     def _later(self, work: Awaitable[Reply]) -> None:
-        self._connection.task = self._front.loop.create_task(self._work(work))
+        task = self._front.loop.create_task(self._work(work))
+        if self._raw.method == "GET":
+            self._connection.task = task
+        else:  # what was begun is finished, whoever hangs up
+            self._front.keep(task)
 
     async def _work(self, work: Awaitable[Reply]) -> None:
         try:

@@ -99,6 +99,7 @@ class Front:
         self.lobby = Lobby(loop, self._run)
         self._times: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
         self._hits = 0
+        self._tasks: set[asyncio.Task[None]] = set()
         self._second = 0
         self._date = b""
 
@@ -135,6 +136,11 @@ class Front:
         entry = self._answers.pop(raw)
         self._answer_bytes -= len(entry.after)
         entry.watch.close()
+
+    def keep(self, task: asyncio.Task[None]) -> None:
+        """Hold on to work that no connection owns until it is done."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def forget_answers(self) -> None:
         """Nothing remembered holds any more: leadership or permissions changed."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agent.lobby import Waiter
 
 MAX_QUEUE = 32  # pipelined requests kept before reading pauses
+HALF_CLOSED_SECONDS = 3.0  # an answer may take so long after the client said that it sends no more
 HEADER_SECONDS = 30.0  # a request must be complete this long after its first byte
 BODY_CAP = 64 << 20  # bytes of a body kept; a longer one is counted, then refused
 READ_SIZE = 256 << 10  # the most that the transport hands over at once: a head that fits is complete at once
@@ -90,7 +91,7 @@ class Connection(asyncio.Protocol):
         self._loop = server.loop
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
         self.remote = ""
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: Any = httptools.HttpRequestParser(self)
         self._now: RawRequest | None = None  # being parsed
         self._fields: list[tuple[bytes, bytes]] = []
         self._parts: list[bytes] = []
@@ -103,7 +104,7 @@ class Connection(asyncio.Protocol):
         self._can_write: asyncio.Event | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.waiter: Waiter | None = None  # a blocking query of this client
-        self.task: asyncio.Task[Any] | None = None  # agent work for this client
+        self.task: asyncio.Task[Any] | None = None  # a read or stream that ends with this client
 
     # the transport's side
 
@@ -128,10 +129,12 @@ class Connection(asyncio.Protocol):
             self.task.cancel()
         if self._can_write is not None:
             self._can_write.set()
+        # The parser refers back: without this every connection would wait for the garbage collector.
+        self._parser = None
 
     def data_received(self, data: bytes) -> None:
         fresh = self._now is None
-        if fresh and not self.busy and not self._queue and not self._closing:
+        if fresh and not (self.busy or self._queue or self._closing or self._can_write):
             answer = self._front.remembered(data)
             if answer is not None:
                 self.transport.write(answer)
@@ -211,19 +214,28 @@ class Connection(asyncio.Protocol):
             self.transport.pause_reading()
 
     def eof_received(self) -> bool:
-        # Clients that shut down their side after asking (nc, some libraries) still get their answer.
+        # Some clients (nc) shut down their side after asking and still want the answer; but a client that
+        # is gone looks the same, so what takes longer, such as a blocking query, is given up.
         if self.busy or self._queue:
             self._closing = True
+            self._stop_timer()
+            self._timer = self._loop.call_later(HALF_CLOSED_SECONDS, self.transport.close)
             return True
         return False
 
     def pause_writing(self) -> None:
+        """The client does not take its answers: no more are made, and no more requests are read."""
         self._can_write = asyncio.Event()
+        if not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
 
     def resume_writing(self) -> None:
         if self._can_write is not None:
             self._can_write.set()
             self._can_write = None
+        if not self.busy:
+            self._next()
 
     def _too_slow(self) -> None:
         self._timer = None
@@ -308,13 +320,15 @@ class Connection(asyncio.Protocol):
     # the answering side
 
     def _next(self) -> None:
-        while self._queue and not self.busy and not self.transport.is_closing():
+        while self._queue and not (self.busy or self._can_write or self.transport.is_closing()):
             request = self._queue.popleft()
             self.busy = True
             if not request.keep_alive:
                 self._queue.clear()
             self._front.serve(self, request)
-        if self._paused and len(self._queue) <= MAX_QUEUE // 2 and not self.transport.is_closing():
+        if self._can_write or self.transport.is_closing():
+            return
+        if self._paused and len(self._queue) <= MAX_QUEUE // 2:
             self._paused = False
             self.transport.resume_reading()
         if self._closing and not self.busy and not self._queue:

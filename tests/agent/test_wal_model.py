@@ -86,7 +86,8 @@ class WalMachine(RuleBasedStateMachine):
 
     def matches(self, model: Model) -> bool:
         wal = self.wal
-        if (wal._hard, wal._base, wal._last) != (model.hard, model.base, model.last):
+        found = (wal._hard, wal._base, wal._base_term, wal._last)
+        if found != (model.hard, model.base, model.base_term, model.last):
             return False
         return not model.entries or wal.read(model.base + 1, model.last) == model.entries
 
