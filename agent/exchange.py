@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Hashable
 from ipaddress import ip_address
@@ -12,7 +13,7 @@ from agent.logs import DEBUG
 from agent.wire import date_line
 from core.api.blocking import wait_seconds
 from core.api.endpoint import TEXT, Answer, Command, Question, Reply, Request
-from core.codec import duration
+from core.codec import duration, gojson
 from core.errors import CtlError, Denied, TooLarge
 from core.store.watch import Watch
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from agent.front import Front
     from agent.http import Connection, RawRequest
 
+SLICE = 1000  # elements of a long list that are rendered at once
 _WRITES = frozenset(("PUT", "POST", "DELETE", "PATCH"))
 
 
@@ -103,6 +105,9 @@ class Exchange:
             raise
         if key is not None and blocks(answer, question):
             return self._wait(key, question, watch)
+        if question.each is not None and len(answer.value) > SLICE:
+            watch.close()
+            return self._later(self._in_slices(question, question.each, answer))
         reply = self._dress(question, answer)
         if (
             self._raw.raw is not None
@@ -116,6 +121,22 @@ class Exchange:
         else:
             watch.close()
         return self._send(reply)
+
+    async def _in_slices(self, question: Question, each: Callable[[Any], Any], answer: Answer) -> Reply:
+        """A long list, without holding the loop: others get their turn between the slices, and
+        compression, which gives up the interpreter lock, runs on a thread."""
+        pieces = []
+        for start in range(0, len(answer.value), SLICE):
+            pieces.append(gojson.encode([each(item) for item in answer.value[start : start + SLICE]])[1:-1])
+            await asyncio.sleep(0)
+        body = b"[" + b",".join(pieces) + b"]"
+        reply = self._dress(question, answer, Reply(body=body))
+        if self._gzip:
+            packed = await self._front.loop.run_in_executor(None, self._pack, reply)
+            self._note()
+            self._connection.reply(packed, self._raw.keep_alive)
+            return _ALREADY_SENT
+        return reply
 
     def _wait(self, key: Hashable, question: Question, watch: Watch | None) -> None:
         settings = self._front.settings
@@ -139,8 +160,8 @@ class Exchange:
         self._ask(question)
         return _ALREADY_SENT
 
-    def _dress(self, question: Question, answer: Answer) -> Reply:
-        reply = question.render(answer)
+    def _dress(self, question: Question, answer: Answer, rendered: Reply | None = None) -> Reply:
+        reply = rendered or question.render(answer)
         options = question.options
         headers = dict(reply.headers)
         headers["X-Consul-KnownLeader"] = "true"

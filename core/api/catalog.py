@@ -161,6 +161,15 @@ def _question(read: Read, args: Any, options: QueryOptions, render_value: Callab
     )
 
 
+def _listing(read: Read, args: Any, options: QueryOptions, each: Callable[[Any], Any]) -> Question:
+    """A question whose reply lists what `each` makes of the elements of the answer."""
+
+    def body(answer: Answer) -> Reply:
+        return Reply(body=gojson.encode([each(item) for item in answer.value]))
+
+    return Question(read, args, options, body, True, each)
+
+
 def _nodes_request(agent: AgentDoor, request: Request, options: QueryOptions) -> NodesRequest:
     return NodesRequest(tuple(node_meta(request).items()), options.filter)
 
@@ -169,7 +178,7 @@ def nodes(agent: AgentDoor, request: Request) -> Outcome:
     """`GET /v1/catalog/nodes`."""
     options = query_options(request)
     args = _nodes_request(agent, request, options)
-    return _question(LIST_NODES, args, options, lambda items: [render.node(item) for item in items])
+    return _listing(LIST_NODES, args, options, render.node)
 
 
 def services(agent: AgentDoor, request: Request) -> Outcome:
@@ -189,20 +198,20 @@ def service_request(
     return ServiceRequest(request.rest, tags, meta, options.filter, **more)
 
 
-def _pairs(items: list[tuple[Node, NodeService]]) -> list[render.Json]:
-    return [render.service_node(host, item) for host, item in items]
+def _pair(item: tuple[Node, NodeService]) -> render.Json:
+    return render.service_node(*item)
 
 
 def service(agent: AgentDoor, request: Request) -> Outcome:
     """`GET /v1/catalog/service/NAME`."""
     options = query_options(request)
-    return _question(SERVICE_NODES, service_request(agent, request, options), options, _pairs)
+    return _listing(SERVICE_NODES, service_request(agent, request, options), options, _pair)
 
 
 def connect(agent: AgentDoor, request: Request) -> Outcome:
     """`GET /v1/catalog/connect/NAME`: mesh-capable instances."""
     options = query_options(request)
-    return _question(SERVICE_NODES, service_request(agent, request, options, connect=True), options, _pairs)
+    return _listing(SERVICE_NODES, service_request(agent, request, options, connect=True), options, _pair)
 
 
 def _name_request(request: Request, options: QueryOptions, missing: str) -> NameRequest:

@@ -136,13 +136,16 @@ class Read(Struct, frozen=True):
 
 class Question(Struct):
     """A read to be run here, by the leader, or in another datacenter. `tells_consistency`: the reply
-    says how it was answered (X-Consul-Effective-Consistency: catalog, health and query reads)."""
+    says how it was answered (X-Consul-Effective-Consistency: catalog, health and query reads).
+    `each`: the answer is a list and the body lists what this makes of every element, so that a long one
+    may be rendered in slices."""
 
     read: Read
     args: Any
     options: QueryOptions
     render: Callable[[Answer], Reply]
     tells_consistency: bool = False
+    each: Callable[[Any], Any] | None = None
 
 
 class Write(Struct, frozen=True):

@@ -100,7 +100,7 @@ def checks(agent: AgentDoor, request: Request) -> Outcome:
         raise BadRequest("Missing service name")
     meta = tuple(node_meta(request).items())
     args = ChecksRequest(request.rest, "", meta, options.filter)
-    return Question(SERVICE_CHECKS, args, options, _checks, True)
+    return Question(SERVICE_CHECKS, args, options, _checks, True, render.health_check)
 
 
 def state(agent: AgentDoor, request: Request) -> Outcome:
@@ -110,7 +110,7 @@ def state(agent: AgentDoor, request: Request) -> Outcome:
         raise BadRequest("Missing check state")
     meta = tuple(node_meta(request).items())
     args = ChecksRequest("", request.rest, meta, options.filter)
-    return Question(CHECKS_IN_STATE, args, options, _checks, True)
+    return Question(CHECKS_IN_STATE, args, options, _checks, True, render.health_check)
 
 
 def _instances(agent: AgentDoor, request: Request, **more: bool) -> Outcome:

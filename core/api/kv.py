@@ -91,7 +91,7 @@ def _read(agent: AgentDoor, request: Request) -> Outcome:
         separator = query.get("separator").encode("utf-8", "surrogateescape")
         return Question(LIST_KEYS, KeyRequest(key, separator), options, _names)
     if query.has("recurse"):
-        return Question(LIST, KeyRequest(key), options, _entries)
+        return Question(LIST, KeyRequest(key), options, _entries, each=render.dir_entry)
     if not key:
         raise BadRequest("Missing key name")
     return Question(GET, KeyRequest(key), options, _raw if query.has("raw") else _entry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import ipaddress
 import json
@@ -357,3 +358,16 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def test_a_long_listing_is_whole_and_holds_nobody_up(make_agent: Make) -> None:
+    agent = make_agent(config={"log_level": "INFO"}).start()
+    connection = http.client.HTTPConnection(agent.address, 8500, timeout=10)
+    for number in range(2500):
+        connection.request("PUT", f"/v1/kv/long/{number:05d}", b"x")
+        connection.getresponse().read()
+    listed = agent.get("/v1/kv/long?recurse")
+    assert [row["Key"] for row in listed] == [f"long/{number:05d}" for number in range(2500)]
+    packed = agent.http("GET", "/v1/kv/long?recurse", headers={"Accept-Encoding": "gzip"})
+    assert packed.headers["content-encoding"] == "gzip" and packed.consul_index == listed[-1]["ModifyIndex"]
+    assert json.loads(gzip.decompress(packed.body)) == listed
