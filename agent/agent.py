@@ -88,6 +88,7 @@ class Agent:
             self._loop,
             config["limits.http_max_conns_per_client"],
             config["http_config.max_header_bytes"],
+            max(settings.OTHER_BODIES, config["limits.kv_max_value_size"]),
         )
         self._listeners = Listeners(self.http, config, self._log, world.wall)
         self.dns = DnsServer(self.store, settings.dns(config), world, self.metrics)

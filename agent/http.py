@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 MAX_QUEUE = 32  # pipelined requests kept before reading pauses
 HALF_CLOSED_SECONDS = 3.0  # an answer may take so long after the client said that it sends no more
 HEADER_SECONDS = 30.0  # a request must be complete this long after its first byte
-BODY_CAP = 64 << 20  # bytes of a body kept; a longer one is counted, then refused
 READ_SIZE = 256 << 10  # the most that the transport hands over at once: a head that fits is complete at once
 MAX_REMEMBERED = 2048  # bytes of a request that is worth remembering
 
@@ -302,7 +301,7 @@ class Connection(asyncio.Protocol):
         request = self._now
         assert request is not None
         request.length += len(body)
-        if request.length <= BODY_CAP:
+        if request.length <= self._server.body_cap:
             self._parts.append(body)
         else:
             self._parts = []
@@ -365,12 +364,19 @@ class HttpServer:
     """All HTTP listeners of the agent, and the count of connections by client address."""
 
     def __init__(
-        self, front: Front, loop: asyncio.AbstractEventLoop, max_conns_per_client: int, max_header_bytes: int
+        self,
+        front: Front,
+        loop: asyncio.AbstractEventLoop,
+        max_conns_per_client: int,
+        max_header_bytes: int,
+        body_cap: int,
     ) -> None:
+        """`body_cap`: bytes of a body that are kept; a longer one is counted, then refused."""
         self.front = front
         self.loop = loop
         self.max_conns_per_client = max_conns_per_client
         self.max_header_bytes = max_header_bytes or 1 << 20
+        self.body_cap = body_cap
         self.heads: dict[bytes, Head] = {}
         self._servers: list[asyncio.AbstractServer] = []
         self._connections: dict[Connection, None] = {}

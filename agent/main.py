@@ -41,14 +41,13 @@ def run(arguments: list[str], standalone: bool = False) -> int:
     try:
         flags, config = _configure(flags, standalone)
         addresses = resolve(config, machine())
-        logs.parse_level(config["log_level"])
+        logs.hub.configure(settings.log(config))
     except ConfigError as error:
         sys.stderr.write(f"==> {error}\n")
         return 1
     for text in config.warnings:
         sys.stderr.write(f"==> {text}\n")
     hub = logs.hub
-    hub.configure(settings.log(config))
 
     async def life() -> int:
         agent = Agent(config, addresses, lambda: _configure(flags, standalone)[1], World(), hub)

@@ -14,7 +14,7 @@ class Router:
         self._exact: dict[str, Route] = {}
         self._prefixes: dict[str, Route] = {}
         for route in routes:
-            table = self._prefixes if route.path.endswith("/") else self._exact
+            table = self._prefixes if route.path.endswith("/") and route.path != "/" else self._exact
             if route.path in table:
                 raise ValueError(f"route {route.path} is declared twice")
             table[route.path] = route

@@ -1,8 +1,8 @@
-"""Who leads and who votes: `/v1/status/*`."""
+"""Who leads and who votes: `/v1/status/*`; and what answers at all: `/`."""
 
 from __future__ import annotations
 
-from core.api.endpoint import AgentDoor, Outcome, Reply, Request, Route
+from core.api.endpoint import TEXT, AgentDoor, Outcome, Reply, Request, Route
 from core.codec import gojson
 from core.errors import Unavailable
 
@@ -25,7 +25,13 @@ def peers(agent: AgentDoor, request: Request) -> Outcome:
     return Reply(body=gojson.encode(agent.peer_addresses()))
 
 
+def root(agent: AgentDoor, request: Request) -> Outcome:
+    """`GET /`: what this is, for people and for probes."""
+    return Reply(body=b"Consul Agent", content_type=TEXT)
+
+
 ROUTES = (
+    Route("/", ("GET",), root),
     Route("/v1/status/leader", ("GET",), leader),
     Route("/v1/status/peers", ("GET",), peers),
 )

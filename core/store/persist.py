@@ -327,7 +327,11 @@ def _restore_index(store: Store, value: Any, last_index: int) -> None:
 @_restores(commands.CHUNKING_STATE)
 def _restore_chunks(store: Store, value: Any, last_index: int) -> None:
     parts = value.get(b"ChunkMap") if type(value) is dict else None
-    for number, chunks in (parts or {}).items():
+    if parts is None:
+        return
+    if type(parts) is not dict or any(type(chunks) is not list for chunks in parts.values()):
+        raise DecodeError("not a chunking record")
+    for number, chunks in parts.items():
         store.chunks[wire.integer(number)] = [
             None if chunk is None else wire.from_wire(structs.ChunkInfo, chunk) for chunk in chunks
         ]

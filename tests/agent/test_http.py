@@ -167,7 +167,7 @@ class Harness:
             Router(ROUTES),
             Metrics(0.0),
         )
-        self.server = HttpServer(self.front, self.loop, 3, 0)  # type: ignore[arg-type]
+        self.server = HttpServer(self.front, self.loop, 3, 0, 1 << 20)  # type: ignore[arg-type]
 
     def connect(self) -> tuple[Connection, Transport]:
         connection, transport = Connection(self.server), Transport()

@@ -205,6 +205,13 @@ def test_damaged_state_never_crashes(data: st.DataObject) -> None:
 STATE = dumped(filled().store)
 
 
+@pytest.mark.parametrize("byte", [b"", b"\x01", b"\x80", b"\xa1x", b"\xc0", b"\xff"])
+def test_no_damaged_byte_crashes(byte: bytes) -> None:
+    for position in range(len(STATE)):
+        with contextlib.suppress(SnapshotError):
+            persist.load(STATE[:position] + byte + STATE[position + 1 :])
+
+
 def test_old_records_can_be_read() -> None:
     """Nodes without index, tokens of the old ACL system and its bootstrap marker."""
     node = {"Node": "old", "Address": "10.0.0.1"}
