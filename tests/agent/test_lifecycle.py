@@ -137,7 +137,7 @@ def test_signals_that_mean_leave_end_with_zero(make_agent: Make) -> None:
         (["-nosuchflag"], "flag provided but not defined: -nosuchflag"),
         (["-server"], "data_dir cannot be empty"),
         (["-dev", "-log-level=zork"], "Invalid log level: zork"),
-        (["-dev", "-log-file=/nosuch/folder/x.log"], "/nosuch/folder"),
+        (["-dev", "-log-file=/proc/nosuch/x.log"], "Failed to setup logging"),
         (["-dev", "-config-file=/nosuch/file.json"], "no such file or directory"),
         (["-dev", "-hcl", "ports { http = 99999 }"], "invalid port"),
     ],
