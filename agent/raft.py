@@ -19,6 +19,7 @@ from agent.logs import get_logger
 from agent.raft_snapshots import Snapshotter
 from agent.raft_state import open_state
 from agent.raft_view import RaftView
+from agent.raft_waiting import Done, Waiting, raised, unchunked
 from agent.raft_writer import LogWriter
 from agent.snapshots import SnapshotMeta
 from agent.wal import SEGMENT_SIZE, Frame, LogStore, MemoryLog
@@ -36,11 +37,6 @@ if TYPE_CHECKING:
     from core.metrics import Metrics
 
 _log = get_logger("agent.raft")
-
-MAX_WAITING = 16384  # proposals that may wait for the disk or for other servers
-MAX_WAITING_BYTES = 128 << 20
-
-Done = Callable[[object], None]
 
 
 class RaftSettings(Struct, frozen=True, kw_only=True):
@@ -95,8 +91,7 @@ class RaftService(RaftView):
         self._metrics = metrics
         self._transport = transport
         self._files = files
-        self._waiting: dict[int, Done] = {}
-        self._waiting_bytes = 0
+        self._waiting = Waiting()
         self._leading: object = None  # the Leader that the waiting proposals belong to
         self._was_ready = False
         self._on_leader: list[Callable[[bool], None]] = []
@@ -159,7 +154,7 @@ class RaftService(RaftView):
             await asyncio.sleep(0.001)
         self._writer.close()
         self.log_store.close()
-        self._fail_waiting(0, Unavailable("raft is already shutdown"))
+        self._waiting.fail(0, Unavailable("raft is already shutdown"))
         for *_, future in self._marks:
             future.cancel()
         self._marks.clear()
@@ -181,7 +176,7 @@ class RaftService(RaftView):
         if node.leader is None or self._stopped:
             done(NoLeader())
             return
-        if len(self._waiting) >= MAX_WAITING or self._waiting_bytes > MAX_WAITING_BYTES:
+        if self._waiting.is_full:
             done(Unavailable("too many writes are waiting for the Raft log"))
             return
         try:
@@ -189,31 +184,28 @@ class RaftService(RaftView):
             if entries is None:
                 index = node.propose(Entry(data=data))
             else:
-                done = _unchunked(done)
+                done = unchunked(done)
                 for entry in entries:
                     index = node.propose(entry)
         except CtlError as error:
             done(error)
             return
-        self._waiting[index] = done
-        self._waiting_bytes += len(data)
+        self._waiting.add(index, len(data), done)
         self._driver.wake()
 
     async def apply(self, data: bytes) -> object:
         """`propose` and wait. Raises what `done` would be given if it is an exception."""
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self.propose(data, lambda result: None if future.done() else future.set_result(result))
-        return _raised(await future)
+        return raised(await future)
 
     async def barrier(self) -> None:
         """Return when everything that was in the log before is applied. Raises NoLeader, Unavailable."""
         if self.node.leader is None or self._stopped:
             raise NoLeader()
-        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        index = self.node.propose(Entry(type=BARRIER))
-        self._waiting[index] = lambda result: None if future.done() else future.set_result(result)
+        future = self._waiting.future(self.node.propose(Entry(type=BARRIER)))
         self._driver.wake()
-        _raised(await future)
+        raised(await future)
 
     async def verify_leader(self) -> None:
         """Return when a quorum confirmed the leadership and all that was committed is applied."""
@@ -233,11 +225,9 @@ class RaftService(RaftView):
 
     async def change(self, configuration: Configuration) -> None:
         """Change one server of the configuration; return when it is committed. Raises CtlError."""
-        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        index = self.node.change(configuration, self._world.now())
-        self._waiting[index] = lambda result: None if future.done() else future.set_result(result)
+        future = self._waiting.future(self.node.change(configuration, self._world.now()))
         self._driver.wake()
-        _raised(await future)
+        raised(await future)
 
     def transfer(self, target: str = "") -> str:
         """Begin to hand leadership to another voter ("": the most advanced); gives its id."""
@@ -295,7 +285,7 @@ class RaftService(RaftView):
                 self._transport.send(message.to, address, message.message)  # type: ignore[arg-type]
 
     def _apply(self, entries: list[Entry]) -> None:
-        waiting, apply = self._waiting, self._fsm.apply
+        tell, apply = self._waiting.tell, self._fsm.apply
         for entry in entries:
             index, result = entry.index, None
             if entry.type == COMMAND:
@@ -305,12 +295,7 @@ class RaftService(RaftView):
                     self._halt(index, error)
                     raise
             self._applied = index
-            done = waiting.pop(index, None)
-            if done is not None:
-                self._waiting_bytes -= len(entry.data or b"")
-                _tell(done, result)
-        if not waiting:
-            self._waiting_bytes = 0
+            tell(index, result)
 
     def _halt(self, index: int, error: Exception) -> None:
         """An entry cannot be applied: going on would make this server's state differ from the others'."""
@@ -318,7 +303,7 @@ class RaftService(RaftView):
         self.failure = error
         self._stopped = True
         self._driver.close()
-        self._fail_waiting(0, Unavailable(f"log entry {index} cannot be applied: {error}"))
+        self._waiting.fail(0, Unavailable(f"log entry {index} cannot be applied: {error}"))
         self._settle()
 
     def installed(self, success: bool, meta: SnapshotMeta | None) -> None:
@@ -399,7 +384,7 @@ class RaftService(RaftView):
         self._held.clear()
         self._held_in_flight.clear()
         self.node.write_failed(now)
-        self._fail_waiting(self.node.log.last, error)
+        self._waiting.fail(self.node.log.last, error)
 
     def _make_spare(self, now: float) -> None:
         """Prepare the next segment on another thread."""
@@ -425,7 +410,7 @@ class RaftService(RaftView):
         if self._leading is not node.leader:
             if self._leading is not None:
                 lost = Unavailable("leadership lost while committing log")
-                self._fail_waiting(node.commit, lost)
+                self._waiting.fail(node.commit, lost)
             self._leading = node.leader
         ready = self.is_leader
         if ready is not self._was_ready:
@@ -446,30 +431,3 @@ class RaftService(RaftView):
             _log.warn("cannot change the own address in the Raft configuration", error=error)
         else:
             self._driver.wake()
-
-    def _fail_waiting(self, above: int, error: CtlError) -> None:
-        for index in [index for index in self._waiting if index > above]:
-            _tell(self._waiting.pop(index), error)
-        if not self._waiting:
-            self._waiting_bytes = 0
-
-
-def _unchunked(done: Done) -> Done:
-    """The state machine wraps the result of a command that came in chunks."""
-    from core.store.fsm import ChunkingSuccess
-
-    return lambda result: done(result.response if isinstance(result, ChunkingSuccess) else result)
-
-
-def _raised(result: object) -> object:
-    if isinstance(result, Exception):
-        raise result
-    return result
-
-
-def _tell(done: Done, result: object) -> None:
-    """A caller that breaks must not stop the log from being applied."""
-    try:
-        done(result)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and the log goes on
-        _log.error("a waiting request failed to take its result", error=repr(error))

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from agent.raft import MAX_WAITING, RaftService, RaftSettings
+from agent.raft import RaftService, RaftSettings
+from agent.raft_waiting import MAX_WAITING
 from agent.snapshots import DiskSnapshots
 from agent.wal_recovery import CorruptLog
 from agent.world import World

@@ -19,7 +19,7 @@ LONG_FUNCTIONS: dict[str, str] = {}
 BROAD: dict[str, str] = {
     "agent/front.py:serve": "a defect in one endpoint answers 500, the agent lives on",
     "agent/exchange.py:_work": "the same for endpoints that take time",
-    "agent/raft.py:_tell": "a caller that breaks must not stop the log from being applied",
+    "agent/raft_waiting.py:tell": "a caller that breaks must not stop the log from being applied",
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
