@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from agent.lobby import blocks
 from agent.logs import DEBUG
-from agent.wire import date_line
 from core.api.blocking import wait_seconds
 from core.api.endpoint import TEXT, Answer, Command, Question, Reply, Request
 from core.codec import duration, gojson
@@ -206,7 +205,7 @@ class Exchange:
         try:
             reply = await work
             if reply.stream is not None:
-                head = self._front.wire.stream_head(reply, date_line(int(time.time())))
+                head = self._front.wire.stream_head(reply, self._front.date())
                 await self._connection.stream(head, reply.stream)
             elif reply is not _ALREADY_SENT:
                 self._finish(reply)
@@ -244,7 +243,7 @@ class Exchange:
 
     def _pack(self, reply: Reply) -> bytes:
         front = self._front
-        date = front.date_line(int(time.time()))
+        date = front.date()
         if reply.fixed and self._raw.keep_alive and not self._pretty:
             before, after = front.wire.fixed(reply)
             return before + date + after

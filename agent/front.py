@@ -116,7 +116,7 @@ class Front:
         second = int(time.time())
         if entry.second != second:
             entry.second = second
-            entry.packed = entry.before + self.date_line(second) + entry.after
+            entry.packed = entry.before + self.date(second) + entry.after
         self._hits += 1
         return entry.packed
 
@@ -180,7 +180,9 @@ class Front:
             metrics.incr("http.remembered", hits)
         metrics.gauge("http.blocked_queries", len(self.lobby))
 
-    def date_line(self, second: int) -> bytes:
+    def date(self, second: int = 0) -> bytes:
+        """The Date line of a Unix second (0: of now), made once a second."""
+        second = second or int(time.time())
         if second != self._second:
             self._second = second
             self._date = date_line(second)
@@ -203,7 +205,7 @@ class Front:
         """An error for a connection that will be closed."""
         return self.wire.pack(
             Reply(status, text.encode(), TEXT),
-            date_line(int(time.time())),
+            self.date(),
             pretty=False,
             gzip=False,
             head=False,

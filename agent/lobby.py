@@ -151,8 +151,3 @@ class Lobby:
     def forget(self, group: _Group) -> None:
         if self._groups.get(group.key) is group:
             del self._groups[group.key]
-
-    def answer_all(self) -> None:
-        """Answer everyone now, changed or not: after a snapshot restore, and at shutdown."""
-        for group in list(self._groups.values()):
-            group.answer(self.run(group.question, None))

@@ -6,21 +6,14 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from cli.command import Usage
+from core.config.watches import NEEDED, PARAMETERS
 
 if TYPE_CHECKING:
     from cli.call import Call
 
 KINDS = ("key", "keyprefix", "services", "nodes", "service", "checks")
 MESH = ("connect_roots", "connect_leaf", "connect_proxy_config", "agent_service")
-_NAMED = {"key": "key", "keyprefix": "prefix", "service": "service", "checks": "service"}
-_PARAMETERS = {
-    "key": ("key",),
-    "keyprefix": ("prefix",),
-    "services": ("filter",),
-    "nodes": ("filter",),
-    "service": ("service", "tag", "passingonly", "filter"),
-    "checks": ("service", "state", "filter"),
-}
+_NAMED = {**NEEDED, "checks": "service"}
 _ALL = ("filter", "key", "name", "passingonly", "prefix", "service", "state", "tag")
 
 
@@ -107,7 +100,7 @@ def _question(call: Call, kind: str) -> Plan:
         plan = Plan(kind, text("service") or text("state") or "any", path, query)
     else:
         plan = Plan(kind, kind, f"/v1/catalog/{kind}", query)
-    foreign = [name for name in given if name not in _PARAMETERS[kind]]
+    foreign = [name for name in given if name not in PARAMETERS[kind]]
     if foreign:
         raise Usage(f"Invalid parameters: [{' '.join(foreign)}]")
     return plan

@@ -10,6 +10,7 @@ from typing import Any
 from core.codec.duration import quote
 from core.config.identity import node_id_error
 from core.config.settings import Config
+from core.config.watches import NEEDED, PARAMETERS
 from core.node.definitions import CheckDefinition
 from core.node.registration import check_problem
 
@@ -30,19 +31,6 @@ _WATCH_COMMON = (
     "handler_type",
     "http_handler_config",
 )
-_WATCH_OWN = {
-    "key": ("key",),
-    "keyprefix": ("prefix",),
-    "services": ("filter",),
-    "nodes": ("filter",),
-    "service": ("service", "tag", "passingonly", "filter"),
-    "checks": ("service", "state", "filter"),
-    "event": ("name",),
-    "connect_roots": (),
-    "connect_leaf": ("service",),
-    "agent_service": ("service_id",),
-}
-_WATCH_NEEDS = {"key": ("key", "key"), "keyprefix": ("prefix", "prefix"), "service": ("service", "service")}
 
 
 def find_problems(config: Config) -> list[str]:
@@ -114,7 +102,7 @@ def watch_error(watch: dict[str, Any]) -> str:
         return "Expecting type to be a string"
     if not kind:
         return "Watch type must be specified"
-    if kind not in _WATCH_OWN:
+    if kind not in PARAMETERS:
         return f"Unsupported watch type: {kind}"
     for name in ("datacenter", "token", "handler_type", "key", "prefix", "service", "state", "name"):
         if name in watch and not isinstance(watch[name], str):
@@ -122,11 +110,11 @@ def watch_error(watch: dict[str, Any]) -> str:
     for name in ("stale", "passingonly"):
         if name in watch and not isinstance(watch[name], bool):
             return f"Expecting {name} to be a boolean"
-    if kind in _WATCH_NEEDS and not watch.get(_WATCH_NEEDS[kind][0]):
-        return f"Must specify a single {_WATCH_NEEDS[kind][1]} to watch"
+    if kind in NEEDED and not watch.get(NEEDED[kind]):
+        return f"Must specify a single {NEEDED[kind]} to watch"
     if kind == "checks" and watch.get("service") and watch.get("state"):
         return "Cannot specify service and state"
-    extra = [name for name in watch if name not in _WATCH_COMMON and name not in _WATCH_OWN[kind]]
+    extra = [name for name in watch if name not in _WATCH_COMMON and name not in PARAMETERS[kind]]
     return f"Invalid parameters: [{' '.join(extra)}]" if extra else ""
 
 

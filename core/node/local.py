@@ -104,10 +104,6 @@ class LocalState:
         """The token that the service was registered with."""
         return self._services[service_id].token if service_id in self._services else ""
 
-    def check_token(self, check_id: str) -> str:
-        """The token that the check was registered with."""
-        return self._checks[check_id].token if check_id in self._checks else ""
-
     def in_sync(self) -> bool:
         """Whether nothing is to be pushed now."""
         entries: tuple[_Entry[NodeService] | _Entry[HealthCheck], ...]
