@@ -18,6 +18,7 @@ from agent import describe, logs, settings
 from agent.agent import Agent
 from agent.configfiles import load_config
 from agent.interfaces import machine
+from agent.process import reap_orphans_as_init
 from agent.world import World
 from core.config.addresses import resolve
 from core.config.flags import FlagError, Flags, help_text, parse
@@ -91,10 +92,7 @@ async def _live(agent: Agent) -> int:
     loop.set_exception_handler(lambda _, context: _defect(log, context))
     pid_file = _write_pid(agent.config["pid_file"])
     try:
-        if os.getpid() == 1:  # the only process of a container: orphans come here to be reaped
-            from agent.process import reap_orphans_as_init
-
-            reap_orphans_as_init()
+        reap_orphans_as_init()
         await agent.start()
         _settle_memory()
         log.info("Consul agent running!", node=agent.node_name, ctl=True)
