@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,12 @@ from tests import harness
 from tests.harness import Agent
 
 _LOG_TAIL = 6000  # characters
+
+
+# A shell's background jobs start with SIGINT ignored, and so would every program that a test starts and
+# interrupts. A handler here is the default again in what is started.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
