@@ -3,6 +3,7 @@
     HTTP bytes -> Request -> handler -> Reply                     (answered at once)
                                      -> Question -> Answer -> Reply   (a read of the state, may block)
                                      -> Command  -> result -> Reply   (a write to the log)
+                                     -> Errand   -> result -> Reply   (what only a running server can do)
                                      -> awaitable of a Reply          (agent work that takes time)
 
 A Question and a Command carry an RPC name and arguments, so that a follower or a client agent can
@@ -10,16 +11,20 @@ send them on; `core/api/table.py` has all of them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 from msgspec import Struct
 
+from core.gossip.member import Member
 from core.metrics import Metrics
 from core.node.definitions import CheckDefinition, ServiceDefinition
 from core.node.local import LocalState
+from core.raft.configuration import Configuration
+from core.store.state import Store
+from core.store.structs import Coord
 from core.store.watch import Watch
 
 JSON = "application/json"
@@ -125,6 +130,8 @@ class Answer(Struct):
     index: int
     value: Any
     remember: bool = True  # False: the watch does not cover all that `index` depends on
+    last_contact: int = 0  # ns since the answering server heard of the leader
+    known_leader: bool = True
 
 
 class Read(Struct, frozen=True):
@@ -165,7 +172,26 @@ class Command(Struct):
     datacenter: str = ""
 
 
-Outcome = Reply | Question | Command | Awaitable[Reply]
+class Action(Struct, frozen=True):
+    """Something that a running server does, by its RPC name: change the servers, fire an event, ask
+    autopilot. `run(server, args)` gives the result; `leader`: only the leader can."""
+
+    rpc: str
+    run: Callable[[ServerDoor, Any], Awaitable[Any]]
+    leader: bool = True
+
+
+class Errand(Struct):
+    """An Action to be done here, by the leader or another server, or in another datacenter."""
+
+    action: Action
+    args: Any
+    render: Callable[[Any], Reply]
+    datacenter: str = ""
+    token: str = ""
+
+
+Outcome = Reply | Question | Command | Errand | Awaitable[Reply]
 
 
 class LogLines(Protocol):
@@ -250,6 +276,72 @@ class AgentDoor(Protocol):
 
     async def reload(self) -> list[str]:
         """Take the new configuration, all of it or nothing; what waits for a restart is returned."""
+
+
+class RaftDoor(Protocol):
+    """What actions may ask of Raft. agent/raft.py's RaftService fulfils it."""
+
+    @property
+    def is_leader(self) -> bool: ...
+
+    @property
+    def leader_id(self) -> str: ...
+
+    @property
+    def configuration(self) -> Configuration: ...
+
+    async def change(self, configuration: Configuration) -> None: ...
+
+    def transfer(self, target: str = "") -> str: ...
+
+    async def barrier(self) -> None: ...
+
+
+class GossipDoor(Protocol):
+    """A gossip pool (LAN or WAN) as the rest of the agent sees it; all from the agent's own loop.
+    agent/gossip.py fulfils it."""
+
+    def members(self) -> Sequence[Member]: ...
+
+    async def user_event(self, name: str, payload: bytes, coalesce: bool = False) -> None:
+        """Tell everyone. Invalid when it is too large."""
+
+    async def keyring(self, operation: str, key: str, relay_factor: int) -> KeyringAnswer:
+        """`list`, `install`, `use` or `remove` a key (base64) on every member."""
+
+    def coordinate(self) -> Coord: ...
+
+
+class KeyringAnswer(Struct):
+    """What the members of one pool answered to a keyring operation."""
+
+    messages: dict[str, str] = {}  # by node: what went wrong there
+    keys: dict[str, int] = {}  # key -> how many members have it
+    primary_keys: dict[str, int] = {}
+    nodes: int = 0
+    error: str = ""
+
+
+class ServerDoor(Protocol):
+    """What actions may ask of the server that they run on. agent/server.py fulfils it."""
+
+    @property
+    def datacenter(self) -> str: ...
+
+    @property
+    def store(self) -> Store: ...
+
+    @property
+    def raft(self) -> RaftDoor: ...
+
+    @property
+    def lan(self) -> GossipDoor: ...
+
+    @property
+    def wan(self) -> GossipDoor | None: ...
+
+    def autopilot_health(self) -> Any:
+        """core/node/autopilot.py's last judgement."""
 
 
 Handler = Callable[[AgentDoor, Request], Outcome]

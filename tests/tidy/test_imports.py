@@ -20,14 +20,15 @@ DIRECTION = {
     "codec": set(),
     "raft": {"codec"},
     "store": {"codec"},
-    "node": {"store", "codec"},
+    "gossip": {"codec"},
+    "node": {"store", "gossip", "raft", "codec"},
     "config": {"codec", "node", "store"},  # node.definitions and store.structs: what files define
-    "api": {"node", "store", "codec", "metrics"},
+    "api": {"node", "gossip", "raft", "store", "codec", "metrics"},
     "dns": {"api", "node", "store", "codec"},
 }
 # Of other rooms than `codec` and the leaves, configuration sees what it decodes only: shapes and their rules.
 CONFIG_SEES = {"core.node.definitions", "core.node.registration", "core.store.structs"}
-OUTSIDE = {"core": {"msgspec", "msgpack", "sortedcontainers"}}
+OUTSIDE = {"core": {"msgspec", "msgpack", "sortedcontainers", "cryptography"}}
 
 
 @pytest.mark.parametrize("path", python_files("core"), ids=str)
