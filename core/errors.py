@@ -11,7 +11,9 @@
     ├── TooManyRequests   429
     ├── Invalid           500  refused by the servers' own validation (Consul answers 500 for these)
     ├── Unavailable       500  no leader, lost leadership, no path to a datacenter: retry may help
-    │   └── NoLeader      500  "No cluster leader"
+    │   ├── NoLeader      500  "No cluster leader"
+    │   ├── Unsent        500  another server could not be reached: nothing was sent, any call may be retried
+    │   └── Lost          500  the connection broke while a call was under way: it may have been carried out
     ├── StorageFull       500  the log could not be written (disk full or failing); nothing was acknowledged
     └── ConfigError        -   configuration text, file and key named
 
@@ -94,6 +96,14 @@ class NoLeader(Unavailable):
 
     def __init__(self, text: str = "No cluster leader") -> None:
         super().__init__(text)
+
+
+class Unsent(Unavailable):
+    """A server could not be reached; the call never left, so even a write may go to another one."""
+
+
+class Lost(Unavailable):
+    """The connection broke after a call was sent: a write may have been carried out, a read may be retried."""
 
 
 class StorageFull(Unavailable):
