@@ -76,6 +76,17 @@ class RaftView:
     def configuration(self) -> Configuration:
         return self.node.configurations.latest
 
+    @property
+    def has_heard_of_leader(self) -> bool:
+        """Whether there ever was a leader since the start: before that even a stale answer says nothing."""
+        return self.node.contact is not None or self.node.leader is not None
+
+    def contact_age(self) -> int:
+        """Nanoseconds since a leader was heard, 0 on the leader."""
+        if self.node.leader is not None or self.node.contact is None:
+            return 0
+        return max(0, int((self._world.now() - self.node.contact) * duration.SECOND))
+
     def last_contact(self) -> str:
         """Go duration since a leader was heard: "0" on the leader, "never"."""
         if self.node.leader is not None:
