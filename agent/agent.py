@@ -70,7 +70,9 @@ class Agent:
         self._fsm = FSM()
         self.store = self._fsm.store
         self.raft = self._make_raft() if config["server"] else None
-        self.calls = Calls(self.store, self.raft, config["datacenter"])
+        self.calls = Calls(
+            self.store, self.raft, config["datacenter"], world, self._loop, settings.calls(config)
+        )
         wire = Wire("allow", config["http_config.response_headers"], always_pretty=config.dev)
         self.front = Front(
             self,

@@ -1,60 +1,276 @@
-"""Where a question or a command is carried out: here, at the leader, or in another datacenter.
+"""Where a question, a command or an errand is carried out: here, at the leader, or at some server.
 
-With one server that is here. Reads run on the loop against the store; writes go through the log."""
+    question -> here (leader, or a stale read on any server) -> store, blocking in the lobby
+             -> the leader (a follower asks), or the next server of the list (a client agent asks)
+
+Without a leader a call is tried again for a while (performance.rpc_hold_timeout): an election then is
+a pause, not an error."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from core.api.endpoint import Answer, Command, Question
-from core.errors import CtlError, NoLeader, Unavailable
+from msgspec import Struct
+
+from agent.lobby import Lobby, blocks
+from agent.relay import replaced
+from core.api.blocking import DEFAULT_WAIT, MAX_WAIT, wait_seconds
+from core.api.endpoint import Answer, Command, Errand, Question
+from core.codec.duration import MILLISECOND
+from core.errors import CtlError, Lost, NoLeader, Unavailable, Unsent
+from core.node.routing import ServerList
 from core.store.watch import Watch
 
 if TYPE_CHECKING:
     from agent.raft import RaftService
+    from agent.relay import Relay
+    from agent.world import World
+    from core.api.endpoint import ServerDoor
+    from core.node.servers import ServerFacts
     from core.store.state import Store
+
+T = TypeVar("T")
+_FRESH = 150 * MILLISECOND  # ns
+_NO_LEADER_IN_LIST = "Raft leader not found in server lookup mapping"
+
+
+class CallSettings(Struct, frozen=True):
+    """Seconds that a call is tried again for, and ns that blocking queries wait."""
+
+    hold: float = 7.0
+    default_query_time: int = DEFAULT_WAIT
+    max_query_time: int = MAX_WAIT
 
 
 class Calls:
-    """Runs questions and commands for every door (HTTP, DNS, the agent itself)."""
+    """Runs questions, commands and errands for every door: HTTP, DNS, RPC, the agent itself."""
 
-    def __init__(self, store: Store, raft: RaftService | None, datacenter: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        raft: RaftService | None,
+        datacenter: str,
+        world: World,
+        loop: asyncio.AbstractEventLoop,
+        settings: CallSettings,
+    ) -> None:
         self.store = store
+        self.settings = settings
+        self.servers = ServerList(world.random, world.now())
+        self.lobby = Lobby(loop, self.outcome)
+        self.relay: Relay | None = None  # set when there may be other servers
+        self.server: ServerDoor | None = None  # set on servers
+        self.leaving = False  # a server that leaves does not wait for another leader
         self._raft = raft
         self._datacenter = datacenter
+        self._world = world
+        self._loop = loop
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    def _must_be_here(self, datacenter: str) -> None:
-        if datacenter and datacenter != self._datacenter:
-            raise Unavailable("No path to datacenter")
+    # here
 
-    def _servers(self) -> RaftService:
-        if self._raft is None:
-            raise Unavailable("No known Consul servers")
-        return self._raft
+    def here(self, question: Question) -> bool:
+        """Whether `ask` may answer: this is the leader, or a server that may answer a stale read."""
+        options = question.options
+        raft = self._raft
+        if raft is None or (options.datacenter and options.datacenter != self._datacenter):
+            return False
+        return raft.is_leader or (options.allow_stale and raft.has_heard_of_leader)
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this server leads and has applied all that was committed before."""
+        return self._raft is not None and self._raft.is_leader
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether what this server knows is as good as the leader's last heartbeat: an answer may then be
+        given again with the LastContact that it had."""
+        return self._raft is not None and bool(self._raft.leader_id) and self._raft.contact_age() < _FRESH
 
     def ask(self, question: Question, watch: Watch | None = None) -> Answer:
-        """Answer a read now. Raises CtlError; `watch` is registered in what the answer was made of."""
-        options = question.options
-        self._must_be_here(options.datacenter)
-        raft = self._servers()
-        if not raft.is_leader and not options.allow_stale:
-            raise NoLeader()
-        return question.read.run(self.store, question.args, watch)
+        """Answer a read now, from this server's state. Raises CtlError; `watch` is registered in what
+        the answer was made of."""
+        raft = self._raft
+        if raft is None or not self.here(question):
+            raise self._why_not_here(question.options.datacenter)
+        answer = question.read.run(self.store, question.args, watch)
+        if not raft.is_leader:
+            answer.last_contact = raft.contact_age()
+            answer.known_leader = bool(raft.leader_id)
+        return answer
+
+    def _why_not_here(self, datacenter: str) -> CtlError:
+        if datacenter and datacenter != self._datacenter:
+            return Unavailable("No path to datacenter")
+        return NoLeader() if self._raft is not None else Unavailable("No known Consul servers")
+
+    def outcome(self, question: Question, watch: Watch | None) -> Answer | CtlError:
+        """`ask`, with the error as a value."""
+        try:
+            return self.ask(question, watch)
+        except CtlError as error:
+            return error
 
     async def verify(self) -> None:
-        """Confirm the leadership with a quorum, for `?consistent` reads."""
-        await self._servers().verify_leader()
+        """Confirm the leadership with a quorum, for consistent reads here."""
+        if self._raft is None:
+            raise NoLeader()
+        await self._raft.verify_leader()
+
+    # anywhere
+
+    async def read(self, question: Question) -> Answer:
+        """Answer a read, wherever that can be done, waiting as its options say. Raises CtlError."""
+        return await self._held(lambda: self._read(question), (NoLeader, Unsent, Lost))
+
+    async def _read(self, question: Question) -> Answer:
+        options = question.options
+        if not self.here(question):
+            return await self._relayed(self._target(options.datacenter), question)
+        if options.require_consistent:
+            await self.verify()
+        answer = await self._waited(question)
+        if self._too_stale(question, answer):
+            fresh = replaced(question, allow_stale=False)
+            return await self._relayed(self._target(options.datacenter), fresh)
+        return answer
+
+    def _too_stale(self, question: Question, answer: Answer) -> bool:
+        longest = question.options.max_stale_duration
+        return bool(longest) and question.options.allow_stale and answer.last_contact > longest
+
+    async def _relayed(self, server: ServerFacts, question: Question) -> Answer:
+        answer = await self._way().ask(server, question, self._wait_seconds(question))
+        if self._too_stale(question, answer):
+            return await self._way().ask(server, replaced(question, allow_stale=False), 0.0)
+        return answer
+
+    async def _waited(self, question: Question) -> Answer:
+        watch = Watch() if question.options.min_query_index else None
+        answer = self.ask(question, watch)
+        if watch is None:
+            return answer
+        if not blocks(answer, question):
+            watch.close()
+            return answer
+        future: asyncio.Future[Answer] = self._loop.create_future()
+
+        def tell(question: Question, outcome: Answer | CtlError, shared: dict[Hashable, bytes]) -> None:
+            if isinstance(outcome, CtlError):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        seconds = self._wait_seconds(question)
+        waiter = self.lobby.join(question_key(question), question, watch, seconds, tell)
+        try:
+            return await future
+        finally:
+            waiter.cancel()
+
+    def _wait_seconds(self, question: Question) -> float:
+        settings = self.settings
+        return wait_seconds(
+            question.options, self._world.random, settings.default_query_time, settings.max_query_time
+        )
 
     def tell(self, command: Command, done: Callable[[object], None]) -> None:
-        """Carry out a write; `done(result)` or `done(error)` follows, never from within this call's raise."""
-        self._must_be_here(command.datacenter)
-        self._servers().propose(command.write.prepare(self.store, command.args), done)
+        """Carry out a write; `done(result)` or `done(error)` follows. Raises CtlError when the command is
+        refused at once."""
+        raft = self._raft
+        if raft is not None and raft.is_leader and command.datacenter in ("", self._datacenter):
+            raft.propose(command.write.prepare(self.store, command.args), done)
+            return
+        task = self._loop.create_task(self._tell_later(command, done))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tell_later(self, command: Command, done: Callable[[object], None]) -> None:
+        try:
+            result = await self.apply(command)
+        except CtlError as error:
+            result = error
+        done(result)
 
     async def apply(self, command: Command) -> object:
-        """Carry out a write and wait for its result; raises what the state machine refused."""
-        self._must_be_here(command.datacenter)
-        result = await self._servers().apply(command.write.prepare(self.store, command.args))
+        """Carry out a write and wait for its result; raises what the state machine refused. After
+        anything but NoLeader the write may have been carried out."""
+        return await self._held(lambda: self._apply(command), (NoLeader, Unsent))
+
+    async def _apply(self, command: Command) -> object:
+        raft = self._raft
+        if raft is not None and raft.is_leader and command.datacenter in ("", self._datacenter):
+            result = await raft.apply(command.write.prepare(self.store, command.args))
+        else:
+            target = self._target(command.datacenter)
+            result = await self._way().send(target, command.write.rpc, command)
         if isinstance(result, CtlError):
             raise result
         return result
+
+    async def run(self, errand: Errand) -> Any:
+        """Have an action done by a server that can."""
+        return await self._held(lambda: self._run(errand), (NoLeader, Unsent))
+
+    async def _run(self, errand: Errand) -> Any:
+        action = errand.action
+        ours = self.server is not None and errand.datacenter in ("", self._datacenter)
+        if self.server is not None and ours and (self.is_leader or not action.leader):
+            return await action.run(self.server, errand.args)
+        return await self._way().send(self._target(errand.datacenter), action.rpc, errand)
+
+    # the way to others
+
+    def _target(self, datacenter: str) -> ServerFacts:
+        """The server to send a call to that cannot be answered here."""
+        if datacenter and datacenter != self._datacenter:
+            raise Unavailable("No path to datacenter")
+        raft = self._raft
+        if raft is None:
+            server = self.servers.first()
+            if server is None:
+                raise Unavailable("No known Consul servers")
+            return server
+        leader = raft.leader_id
+        if not leader or leader == raft.node_id:
+            raise NoLeader()
+        server = self.servers.by_id(leader)
+        if server is None:
+            raise NoLeader(_NO_LEADER_IN_LIST)
+        return server
+
+    def _way(self) -> Relay:
+        if self.relay is None:
+            raise NoLeader()
+        return self.relay
+
+    async def _held(self, attempt: Callable[[], Awaitable[T]], again: tuple[type[CtlError], ...]) -> T:
+        """Try until it works, fails for another reason than those in `again`, or the time is up."""
+        until = self._world.now() + self.settings.hold
+        tries = 0
+        while True:
+            try:
+                return await attempt()
+            except again as error:
+                if self.leaving or self._world.now() >= until:
+                    raise
+                tries += 1
+                another = isinstance(error, (Unsent, Lost)) and tries < len(self.servers)
+            if not another:
+                await asyncio.sleep(self._world.random.random() * self.settings.hold / 32)
+
+
+def question_key(question: Question) -> tuple[Any, ...]:
+    """What makes two blocking questions the same."""
+    options = question.options
+    return (
+        question.read.rpc,
+        question.args,
+        options.min_query_index,
+        options.datacenter,
+        options.allow_stale,
+        options.token,
+    )

@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable, Hashable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
+from agent.calls import question_key
 from agent.lobby import blocks
 from agent.logs import DEBUG
 from core.api.blocking import wait_seconds
-from core.api.endpoint import TEXT, Answer, Command, Question, Reply, Request
+from core.api.endpoint import TEXT, Answer, Command, Errand, Question, Reply, Request
 from core.codec import duration, gojson
 from core.errors import CtlError, Denied, TooLarge
 from core.store.watch import Watch
@@ -71,12 +72,14 @@ class Exchange:
 
     def _carry_out(self, outcome: Any) -> None:
         if isinstance(outcome, Question):
-            if outcome.options.require_consistent:
-                self._later(self._consistent(outcome))
+            if outcome.options.require_consistent or not self._front.calls.here(outcome):
+                self._later(self._elsewhere(outcome))
             else:
                 self._ask(outcome)
         elif isinstance(outcome, Command):
             self._tell(outcome)
+        elif isinstance(outcome, Errand):
+            self._later(self._run(outcome))
         elif isinstance(outcome, Reply):
             self._finish(outcome)
         else:
@@ -88,13 +91,8 @@ class Exchange:
         front = self._front
         key: Hashable = None
         if question.options.min_query_index:
-            key = (
-                question.read.rpc,
-                question.args,
-                question.options.min_query_index,
-                question.options.datacenter,
-            )
-            if front.lobby.has(key):
+            key = question_key(question)
+            if front.calls.lobby.has(key):
                 return self._wait(key, question, None)
         watch = Watch()
         try:
@@ -115,6 +113,7 @@ class Exchange:
             and reply.status == 200
             and self._raw.keep_alive
             and not question.options.require_consistent
+            and (front.calls.is_leader or front.calls.is_fresh)
         ):
             front.remember(self._raw.raw, reply, watch, pretty=self._pretty, gzip=self._gzip)
         else:
@@ -142,7 +141,7 @@ class Exchange:
         seconds = wait_seconds(
             question.options, self._front.chance, settings.default_query_time, settings.max_query_time
         )
-        self._connection.waiter = self._front.lobby.join(key, question, watch, seconds, self._woken)
+        self._connection.waiter = self._front.calls.lobby.join(key, question, watch, seconds, self._woken)
 
     def _woken(self, question: Question, outcome: Answer | CtlError, shared: dict[Hashable, bytes]) -> None:
         if isinstance(outcome, CtlError):
@@ -154,17 +153,22 @@ class Exchange:
         self._note()
         return self._connection.reply(packed, self._raw.keep_alive)
 
-    async def _consistent(self, question: Question) -> Reply:
-        await self._front.calls.verify()
-        self._ask(question)
-        return _ALREADY_SENT
+    async def _elsewhere(self, question: Question) -> Reply:
+        """A read that takes a word with other servers, to confirm the leadership or to be answered."""
+        answer = await self._front.calls.read(question)
+        if question.each is not None and len(answer.value) > SLICE:
+            return await self._in_slices(question, question.each, answer)
+        return self._dress(question, answer)
+
+    async def _run(self, errand: Errand) -> Reply:
+        return errand.render(await self._front.calls.run(errand))
 
     def _dress(self, question: Question, answer: Answer, rendered: Reply | None = None) -> Reply:
         reply = rendered or question.render(answer)
         options = question.options
         headers = dict(reply.headers)
-        headers["X-Consul-KnownLeader"] = "true"
-        headers["X-Consul-LastContact"] = "0"
+        headers["X-Consul-KnownLeader"] = "true" if answer.known_leader else "false"
+        headers["X-Consul-LastContact"] = str(answer.last_contact // duration.MILLISECOND)
         if question.tells_consistency:
             mode = (
                 "stale" if options.allow_stale else "consistent" if options.require_consistent else "leader"

@@ -14,10 +14,9 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 from agent.exchange import Exchange
-from agent.lobby import Lobby
 from agent.target import Target
 from agent.wire import Wire, date_line
-from core.api.endpoint import TEXT, Answer, Question, Reply
+from core.api.endpoint import TEXT, Reply
 from core.api.router import Router
 from core.errors import CtlError
 from core.store.watch import Watch
@@ -41,10 +40,11 @@ MAX_ANSWER_BYTES = 32 << 20  # bytes of all remembered answers
 class _Remembered:
     """A remembered answer, its Date line renewed once a second."""
 
-    __slots__ = ("after", "before", "packed", "second", "watch")
+    __slots__ = ("after", "before", "packed", "second", "stale", "watch")
 
-    def __init__(self, before: bytes, after: bytes, watch: Watch) -> None:
+    def __init__(self, before: bytes, after: bytes, watch: Watch, stale: bool) -> None:
         self.before, self.after, self.watch = before, after, watch
+        self.stale = stale  # given by a follower
         self.second = 0
         self.packed = b""
 
@@ -96,7 +96,6 @@ class Front:
         self._answer_bytes = 0
         self._targets: dict[bytes, Target] = {}
         self._asked_cached: dict[bytes, None] = {}
-        self.lobby = Lobby(loop, self._run)
         self._times: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
         self._hits = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -110,7 +109,7 @@ class Front:
         entry = self._answers.get(data)
         if entry is None:
             return None
-        if entry.watch.fired:
+        if entry.watch.fired or (entry.stale and not self.calls.is_fresh):
             self._forget(data)
             return None
         second = int(time.time())
@@ -128,7 +127,7 @@ class Front:
         if raw in self._answers:
             self._forget(raw)
         self._answer_bytes += len(after)
-        self._answers[raw] = _Remembered(before, after, watch)
+        self._answers[raw] = _Remembered(before, after, watch, not self.calls.is_leader)
         while len(self._answers) > MAX_ANSWERS or self._answer_bytes > MAX_ANSWER_BYTES:
             self._forget(next(iter(self._answers)))
 
@@ -178,7 +177,7 @@ class Front:
         hits, self._hits = self._hits, 0
         if hits:
             metrics.incr("http.remembered", hits)
-        metrics.gauge("http.blocked_queries", len(self.lobby))
+        metrics.gauge("http.blocked_queries", len(self.calls.lobby))
 
     def date(self, second: int = 0) -> bytes:
         """The Date line of a Unix second (0: of now), made once a second."""
@@ -221,9 +220,3 @@ class Front:
             exchange.fail(error)
         except Exception as error:  # noqa: BLE001  # one request's defect must not take the agent with it
             exchange.crash(error)
-
-    def _run(self, question: Question, watch: Watch | None) -> Answer | CtlError:
-        try:
-            return self.calls.ask(question, watch)
-        except CtlError as error:
-            return error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent import logs, telemetry
+from agent.calls import CallSettings
 from agent.checks import CheckSettings
 from agent.checks_net import AgentTls
 from agent.front import FrontSettings
@@ -32,6 +33,14 @@ def front(config: Config) -> FrontSettings:
         default_query_time=config["default_query_time"],
         max_query_time=config["max_query_time"],
         max_body=OTHER_BODIES,
+    )
+
+
+def calls(config: Config) -> CallSettings:
+    return CallSettings(
+        hold=seconds(config["performance.rpc_hold_timeout"]),
+        default_query_time=config["default_query_time"],
+        max_query_time=config["max_query_time"],
     )
 
 

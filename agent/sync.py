@@ -49,13 +49,14 @@ class CallsCatalog:
     async def node_services(self, node: str) -> tuple[Node | None, list[NodeService]]:
         args = catalog.NameRequest(node)
         found: tuple[Node | None, list[NodeService]]
-        found = self._calls.ask(Question(catalog.NODE_SERVICES, args, QueryOptions(), _no_reply)).value
+        found = (
+            await self._calls.read(Question(catalog.NODE_SERVICES, args, QueryOptions(), _no_reply))
+        ).value
         return found
 
     async def node_checks(self, node: str) -> list[HealthCheck]:
-        args = catalog.NameRequest(node)
-        found: list[HealthCheck]
-        found = self._calls.ask(Question(health.NODE_CHECKS, args, QueryOptions(), _no_reply)).value
+        question = Question(health.NODE_CHECKS, catalog.NameRequest(node), QueryOptions(), _no_reply)
+        found: list[HealthCheck] = (await self._calls.read(question)).value
         return found
 
 

@@ -103,7 +103,7 @@ class Unsent(Unavailable):
 
 
 class Lost(Unavailable):
-    """The connection broke after a call was sent: a write may have been carried out, a read may be retried."""
+    """The connection broke after a call was sent: a read may be retried, a write may have been done."""
 
 
 class StorageFull(Unavailable):

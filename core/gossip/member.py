@@ -1,4 +1,4 @@
-"""What gossip tells about the cluster: its members, and what happens (protocols/gossip.md sections 7 and 9)."""
+"""What gossip tells about the cluster: members and what happens (protocols/gossip.md 7 and 9)."""
 
 from __future__ import annotations
 

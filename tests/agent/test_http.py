@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agent import front
 from agent.front import Front, FrontSettings
 from agent.http import Connection, HttpServer
+from agent.lobby import Lobby
 from agent.wire import Wire, accepts_gzip, date_line
 from core.api.blocking import query_options
 from core.api.endpoint import Answer, Question, Read, Reply, Request, Route
@@ -91,10 +92,15 @@ class Log:
 class Calls:
     """A state with one value, its index, and watches on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: Any) -> None:
         self.index, self.value = 5, "v"
         self.cells: dict[Any, set[Watch]] = {}
         self.runs = 0
+        self.is_leader = self.is_fresh = True
+        self.lobby = Lobby(loop, self.ask)
+
+    def here(self, question: Question) -> bool:
+        return True
 
     def ask(self, question: Question, watch: Watch | None) -> Answer:
         return question.read.run(self, question.args, watch)
@@ -147,7 +153,8 @@ ROUTES = (
 
 class Harness:
     def __init__(self) -> None:
-        self.loop, self.calls, self.log = Loop(), Calls(), Log()
+        self.loop, self.log = Loop(), Log()
+        self.calls = Calls(self.loop)
         settings_ = FrontSettings(
             block_endpoints=("/blocked",),
             default_query_time=300 * SECOND,
@@ -299,12 +306,12 @@ def test_blocked_clients_share_one_run_and_leave_nothing_behind(harness: Harness
     clients = [harness.connect() for _ in range(50)]
     for connection, _ in clients:
         connection.data_received(get("/v?index=5&wait=10s"))
-    assert len(harness.front.lobby) == 50 and harness.calls.runs == 1
+    assert len(harness.calls.lobby) == 50 and harness.calls.runs == 1
     clients[0][0].connection_lost(None)
-    assert len(harness.front.lobby) == 49
+    assert len(harness.calls.lobby) == 49
     harness.calls.change("w")
     harness.loop.run()
-    assert harness.calls.runs == 2 and len(harness.front.lobby) == 0 and not harness.calls.cells
+    assert harness.calls.runs == 2 and len(harness.calls.lobby) == 0 and not harness.calls.cells
     assert all(transport.sent.endswith(b"w") for _, transport in clients[1:]) and not clients[0][1].sent
     assert all(timer.cancelled for timer in harness.loop.timers)
 
@@ -361,7 +368,7 @@ def test_any_bytes_never_raise(pieces: list[bytes]) -> None:
             connection.data_received(piece)
             harness.loop.run()
     connection.connection_lost(None)
-    assert len(harness.front.lobby) == 0 and not harness.log.errors
+    assert len(harness.calls.lobby) == 0 and not harness.log.errors
 
 
 def test_small_parts() -> None:
