@@ -1,4 +1,4 @@
-"""TLS contexts from the configuration: HTTPS now; RPC between agents uses the same files."""
+"""TLS contexts from the configuration: HTTPS, and RPC between agents."""
 
 from __future__ import annotations
 
@@ -46,12 +46,26 @@ class TlsFiles:
         """Whether a server can be made of it: certificate and key are both named."""
         return bool(self.cert_file and self.key_file)
 
+    @property
+    def has_authority(self) -> bool:
+        """Whether there is somebody whose signature counts."""
+        return bool(self.ca_file or self.ca_path)
+
 
 def server_context(files: TlsFiles) -> ssl.SSLContext:
     """A context for a listener. ConfigError names the file that cannot be used."""
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _restrict(context, files)
+    load(context, files)
+    return context
+
+
+def _restrict(context: ssl.SSLContext, files: TlsFiles) -> None:
+    """Versions and ciphers as configured."""
+    import ssl
+
     version = _VERSIONS.get(files.min_version or "tls12")
     if version is None:
         known = "tls10, tls11, tls12, tls13"
@@ -62,12 +76,21 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
             context.set_ciphers(files.cipher_suites.replace(",", ":"))
         except ssl.SSLError as error:
             raise ConfigError(f"tls_cipher_suites: {error}") from None
-    load(context, files)
-    return context
 
 
 def load(context: ssl.SSLContext, files: TlsFiles) -> None:
     """Read certificate, key and CA into a context; connections made from now on use them."""
+    import ssl
+
+    _load_own(context, files)
+    if not files.verify_incoming:
+        context.verify_mode = ssl.CERT_NONE
+        return
+    _load_authorities(context, files, "VerifyIncoming")
+    context.verify_mode = ssl.CERT_REQUIRED
+
+
+def _load_own(context: ssl.SSLContext, files: TlsFiles) -> None:
     import ssl
 
     try:
@@ -76,16 +99,93 @@ def load(context: ssl.SSLContext, files: TlsFiles) -> None:
         raise ConfigError(
             f"cannot use certificate {files.cert_file} with key {files.key_file}: {error}"
         ) from None
-    if not files.verify_incoming:
-        context.verify_mode = ssl.CERT_NONE
-        return
-    if not (files.ca_file or files.ca_path):
-        raise ConfigError("VerifyIncoming set, and no CA certificate provided!")
+
+
+def _load_authorities(context: ssl.SSLContext, files: TlsFiles, wanted_by: str) -> None:
+    import ssl
+
+    if not files.has_authority:
+        raise ConfigError(f"{wanted_by} set, and no CA certificate provided!")
     try:
-        context.load_verify_locations(files.ca_file or None, files.ca_path or None)
+        for path in _authority_files(files.ca_path):
+            context.load_verify_locations(path)
+        if files.ca_file:
+            context.load_verify_locations(files.ca_file)
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(f"cannot use CA {files.ca_file or files.ca_path}: {error}") from None
-    context.verify_mode = ssl.CERT_REQUIRED
+
+
+def _authority_files(folder: str) -> list[str]:
+    """All files of `ca_path`: as in Consul their names say nothing (OpenSSL would want hashes)."""
+    import os
+
+    if not folder:
+        return []
+    paths = (os.path.join(folder, name) for name in sorted(os.listdir(folder)))
+    return [path for path in paths if os.path.isfile(path)]
+
+
+class RpcTls:
+    """TLS between agents (protocols/rpc.md section 1). The contexts are replaced by `reload`, so that
+    connections made from then on use the new certificates."""
+
+    incoming: ssl.SSLContext | None
+    """For connections that begin with byte 3; None without a certificate."""
+    native: ssl.SSLContext | None
+    """For connections that begin with TLS; these always need a client certificate."""
+
+    def __init__(
+        self,
+        files: TlsFiles,
+        *,
+        verify_outgoing: bool,
+        verify_server_hostname: bool,
+        domain: str,
+        alpn: list[str],
+    ) -> None:
+        """ConfigError when a file cannot be used, or one is missing for what is to be verified."""
+        self._verify_hostname = verify_server_hostname
+        self._encrypts = verify_outgoing or verify_server_hostname
+        self._domain = domain.removesuffix(".")
+        self._alpn = alpn
+        self.reload(files)
+
+    def reload(self, files: TlsFiles) -> None:
+        """Read the files anew; ConfigError, and all as before, when one of them cannot be used."""
+        if files.verify_incoming and not files.complete:
+            raise ConfigError("VerifyIncoming set, and no Cert/Key pair provided!")
+        incoming = server_context(files) if files.complete else None
+        native = self._native_context(files) if files.complete and files.has_authority else None
+        outgoing = self._outgoing_context(files) if self._encrypts else None
+        self.incoming, self.native, self._outgoing = incoming, native, outgoing
+        self.verify_incoming = files.verify_incoming
+
+    def outgoing(self, datacenter: str) -> tuple[ssl.SSLContext, str] | None:
+        """Context and server name ("" for none) for connections to a server of `datacenter`; None when
+        connections are not encrypted."""
+        if self._outgoing is None:
+            return None
+        return self._outgoing, f"server.{datacenter}.{self._domain}" if self._verify_hostname else ""
+
+    def _native_context(self, files: TlsFiles) -> ssl.SSLContext:
+        import ssl
+
+        context = server_context(files)
+        _load_authorities(context, files, "VerifyIncoming")
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.set_alpn_protocols(self._alpn)
+        return context
+
+    def _outgoing_context(self, files: TlsFiles) -> ssl.SSLContext:
+        import ssl
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = self._verify_hostname
+        _restrict(context, files)
+        _load_authorities(context, files, "VerifyOutgoing")
+        if files.complete:
+            _load_own(context, files)
+        return context
 
 
 def days_left(cert_file: str, wall: float) -> float:
