@@ -1,0 +1,94 @@
+"""What was heard about names that are no members (yet, or any more) (protocols/gossip.md 7.2).
+
+Gossip overtakes itself: the word that a node joins or leaves may come before the node is known. It is kept
+for a while. A tombstone is kept longer: an erased member must not come back because somebody who had not
+heard of its end still tells of it (pains.md 10). While its tombstone stands, a node that memberlist finds
+alive is a ghost and not shown; a join intent newer than the tombstone, or an answer to our own probe,
+proves life and ends it."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+MAX_INTENTS = 8192  # hostile peers name nodes without end
+MAX_TOMBSTONES = 65536
+
+
+class Intent(Struct, frozen=True):
+    """The newest intent about an unknown name."""
+
+    ltime: int
+    join: bool
+    heard: float
+
+
+class RecentIntents:
+    """At most one intent per name, for a limited time."""
+
+    def __init__(self, lifetime: float) -> None:
+        self._lifetime = lifetime
+        self._intents: dict[str, Intent] = {}
+
+    def __len__(self) -> int:
+        return len(self._intents)
+
+    def note(self, name: str, ltime: int, join: bool, now: float) -> bool:
+        """Keep it if it is newer than what is kept. True: pass it on."""
+        kept = self._intents.get(name)
+        if kept is not None and kept.ltime >= ltime:
+            return False
+        if kept is None and len(self._intents) >= MAX_INTENTS:
+            self.expire(now)
+            if len(self._intents) >= MAX_INTENTS:
+                self._intents.pop(next(iter(self._intents)))
+        self._intents[name] = Intent(ltime, join, now)
+        return True
+
+    def take(self, name: str) -> Intent | None:
+        """The intent about a name that has become a member."""
+        return self._intents.get(name)
+
+    def expire(self, now: float) -> None:
+        """Forget the old ones."""
+        old = [name for name, intent in self._intents.items() if now - intent.heard > self._lifetime]
+        for name in old:
+            del self._intents[name]
+
+
+class Tombstone(Struct):
+    """A member was erased at Lamport time `ltime`. `ghost` while memberlist shows it alive all the same."""
+
+    ltime: int
+    made: float
+    told: float
+    ghost: bool = False
+
+
+class Tombstones:
+    """The members that were erased on purpose."""
+
+    def __init__(self) -> None:
+        self._stones: dict[str, Tombstone] = {}
+
+    def __len__(self) -> int:
+        return len(self._stones)
+
+    def get(self, name: str) -> Tombstone | None:
+        return self._stones.get(name)
+
+    def set(self, name: str, ltime: int, now: float, ghost: bool) -> None:
+        """The member was erased; `ghost` if memberlist has not noticed yet."""
+        self._stones.pop(name, None)
+        if len(self._stones) >= MAX_TOMBSTONES:
+            self._stones.pop(next(iter(self._stones)))
+        self._stones[name] = Tombstone(ltime, now, now, ghost)
+
+    def lift(self, name: str) -> Tombstone | None:
+        """The node lives. The tombstone it had."""
+        return self._stones.pop(name, None)
+
+    def expire(self, now: float, lifetime: float) -> None:
+        """Drop old ones, but none that still hides a ghost."""
+        old = [name for name, stone in self._stones.items() if now - stone.made > lifetime and not stone.ghost]
+        for name in old:
+            del self._stones[name]
