@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
 
+from agent.cache import Cache
 from agent.lobby import Lobby, blocks
 from agent.relay import replaced
 from core.api.blocking import DEFAULT_WAIT, MAX_WAIT, wait_seconds
@@ -60,6 +61,7 @@ class Calls:
         self.settings = settings
         self.servers = ServerList(world.random, world.now())
         self.lobby = Lobby(loop, self.outcome)
+        self.cache = Cache(self.read, world)
         self.relay: Relay | None = None  # set when there may be other servers
         self.server: ServerDoor | None = None  # set on servers
         self.leaving = False  # a server that leaves does not wait for another leader
@@ -113,6 +115,10 @@ class Calls:
             return self.ask(question, watch)
         except CtlError as error:
             return error
+
+    def keeps(self, question: Question) -> bool:
+        """Whether the cache may answer: a plain read that a client agent would send on."""
+        return self._raft is None and not question.options.min_query_index
 
     async def verify(self) -> None:
         """Confirm the leadership with a quorum, for consistent reads here."""

@@ -14,18 +14,21 @@ from collections.abc import Coroutine
 from time import perf_counter
 from typing import Any
 
+from agent.dns_catalog import Absent, CachedCatalog
 from agent.dns_memory import Answer, Known, Packets, Replies
 from agent.dns_recursors import Recursors
 from agent.dns_tcp import Connections
 from agent.dns_udp import Send, UdpListener
 from agent.logs import get_logger
 from agent.world import World
+from core.api.endpoint import Question
 from core.dns import packet
 from core.dns import record as rr
 from core.dns.answer import Catalog, Reply, answer
 from core.dns.packet import Query
 from core.dns.record import Record
 from core.dns.settings import DnsSettings
+from core.errors import CtlError
 from core.metrics import Metrics
 from core.store.watch import Watch
 
@@ -139,7 +142,11 @@ class DnsServer:
         elif query.error:
             send(self._pack(query, packet.refusal(query.error), udp))
         else:
-            known = self._know(query, second)
+            try:
+                known = self._know(query, second)
+            except Absent as absent:
+                self._spawn(self._fetch(absent.question, data, query, udp, send))
+                return
             if known is None:
                 self._pass_on(data, query, udp, send)
             elif known.reply.wanted:
@@ -188,6 +195,24 @@ class DnsServer:
         else:
             packets.put(question, remembered)
 
+    # -- answers that need the servers
+
+    async def _fetch(self, question: Question, data: bytes, query: Query, udp: bool, send: Send) -> None:
+        """Have what is missing fetched, then answer."""
+        if await self._fetched(question):
+            self.respond(data, udp, send)
+        else:
+            send(self._pack(query, packet.refusal(rr.SERVFAIL), udp))
+
+    async def _fetched(self, question: Question) -> bool:
+        assert isinstance(self._store, CachedCatalog)
+        try:
+            await self._store.fetch(question)
+        except CtlError as error:
+            _log.warn("a name cannot be looked up", rpc=question.read.rpc, error=str(error))
+            return False
+        return True
+
     # -- answers that need the recursors
 
     def _pass_on(self, data: bytes, query: Query, udp: bool, send: Send) -> None:
@@ -221,7 +246,11 @@ class DnsServer:
             found = await asyncio.gather(*(self._recursors.look_up(*name) for name in names))
             outside.update(zip(names, map(list, found), strict=True))
             second = int(self._world.wall())
-            complete = answer(self._store, asked, query.type, self._settings, second, None, outside)
+            try:
+                complete = answer(self._store, asked, query.type, self._settings, second, None, outside)
+            except Absent as absent:
+                if not await self._fetched(absent.question):
+                    break
         send(self._pack(query, complete or reply, udp))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -155,7 +155,14 @@ class Exchange:
 
     async def _elsewhere(self, question: Question) -> Reply:
         """A read that takes a word with other servers, to confirm the leadership or to be answered."""
-        answer = await self._front.calls.read(question)
+        calls = self._front.calls
+        if question.options.use_cache and question.tells_consistency and calls.keeps(question):
+            answer, hit = await calls.cache.get(question)
+            reply = self._dress(question, answer)
+            age = {"Age": str(calls.cache.age(question))} if hit else {}
+            reply.headers |= {"X-Cache": "HIT" if hit else "MISS", **age}
+            return reply
+        answer = await calls.read(question)
         if question.each is not None and len(answer.value) > SLICE:
             return await self._in_slices(question, question.each, answer)
         return self._dress(question, answer)
@@ -174,7 +181,7 @@ class Exchange:
                 "stale" if options.allow_stale else "consistent" if options.require_consistent else "leader"
             )
             headers["X-Consul-Effective-Consistency"] = mode
-        if options.use_cache and question.tells_consistency:
+        if options.use_cache and question.tells_consistency and self._front.calls.here(question):
             headers.update(self._cache_headers())
         return Reply(reply.status, reply.body, reply.content_type, headers, max(answer.index, 1))
 

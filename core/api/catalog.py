@@ -47,7 +47,7 @@ class NameRequest(Struct, frozen=True):
 
 
 class ServiceRequest(Struct, frozen=True):
-    """structs.ServiceSpecificRequest: the instances of a service."""
+    """structs.ServiceSpecificRequest: the instances of a service, or those at one service address."""
 
     name: str
     tags: tuple[str, ...] = ()
@@ -55,6 +55,7 @@ class ServiceRequest(Struct, frozen=True):
     filter: str = ""
     connect: bool = False
     ingress: bool = False
+    address: str = ""
 
 
 def matches_meta(host: Node | None, wanted: tuple[tuple[str, str], ...]) -> bool:
@@ -76,6 +77,9 @@ def _list_services(view: Store, args: NodesRequest, watch: Watch | None) -> Answ
 
 
 def _service_nodes(view: Store, args: ServiceRequest, watch: Watch | None) -> Answer:
+    if args.address:
+        pairs = view.services_by_address(args.address, watch)
+        return Answer(view.index("services", "nodes"), pairs)
     index, pairs = view.service_nodes(args.name, args.tags, watch)
     if args.connect:
         pairs = [pair for pair in pairs if is_mesh_capable(pair[1], args.name)]
@@ -188,14 +192,14 @@ def services(agent: AgentDoor, request: Request) -> Outcome:
 
 
 def service_request(
-    agent: AgentDoor, request: Request, options: QueryOptions, **more: bool
+    agent: AgentDoor, request: Request, options: QueryOptions, connect: bool = False, ingress: bool = False
 ) -> ServiceRequest:
     """The arguments of a question about a service's instances. BadRequest without a name."""
     if not request.rest:
         raise BadRequest("Missing service name")
     tags = tuple(tag for tag in request.query.all("tag") if tag)
     meta = tuple(node_meta(request).items())
-    return ServiceRequest(request.rest, tags, meta, options.filter, **more)
+    return ServiceRequest(request.rest, tags, meta, options.filter, connect, ingress)
 
 
 def _pair(item: tuple[Node, NodeService]) -> render.Json:

@@ -1,0 +1,67 @@
+"""The catalog for names, where it is not at hand: a client agent asks the servers and keeps the answers.
+
+`core/dns` looks things up at once. What is not there yet is raised as Absent; the DNS server then has
+it fetched and answers again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from agent.cache import Cache
+from core.api import catalog, health
+from core.api.endpoint import Answer, QueryOptions, Question, Read, Reply
+from core.store.structs import CheckServiceNode, Node, NodeService
+from core.store.watch import Watch
+
+
+class Absent(Exception):  # no error: a question that must be asked first
+    """`question` has no answer here yet."""
+
+    def __init__(self, question: Question) -> None:
+        super().__init__(question.read.rpc)
+        self.question = question
+
+
+def _unrendered(_: Answer) -> Reply:
+    return Reply()
+
+
+class CachedCatalog:
+    """core/dns's Catalog over a Cache."""
+
+    def __init__(self, cache: Cache, allow_stale: bool, max_stale: int) -> None:
+        """`max_stale` in ns: how old a server's word may be (dns_config.max_stale)."""
+        self.cache = cache
+        self.allow_stale, self.max_stale = allow_stale, max_stale
+
+    async def fetch(self, question: Question) -> None:
+        """Have an absent answer at hand. Raises CtlError."""
+        await self.cache.get(question)
+
+    def _find(self, read: Read, args: Any, watch: Watch | None) -> Answer:
+        options = QueryOptions(allow_stale=self.allow_stale, max_stale_duration=self.max_stale)
+        question = Question(read, args, options, _unrendered)
+        answer = self.cache.peek(question, watch)
+        if answer is None:
+            raise Absent(question)
+        return answer
+
+    def check_service_nodes(
+        self, name: str, tags: Sequence[str], watch: Watch | None
+    ) -> tuple[int, list[CheckServiceNode]]:
+        answer = self._find(health.SERVICE_NODES, catalog.ServiceRequest(name, tuple(tags)), watch)
+        return answer.index, answer.value
+
+    def node(self, name_or_id: str, watch: Watch | None) -> tuple[int, Node | None]:
+        answer = self._find(catalog.NODE_SERVICES, catalog.NameRequest(name_or_id), watch)
+        return answer.index, answer.value[0]
+
+    def nodes_by_address(self, address: str, watch: Watch | None) -> Sequence[Node]:
+        answer = self._find(catalog.LIST_NODES, catalog.NodesRequest(), watch)
+        return [node for node in answer.value if node.address == address]
+
+    def services_by_address(self, address: str, watch: Watch | None) -> Sequence[tuple[Node, NodeService]]:
+        found: list[tuple[Node, NodeService]]
+        found = self._find(catalog.SERVICE_NODES, catalog.ServiceRequest("", address=address), watch).value
+        return found
