@@ -135,7 +135,8 @@ class Cache:
 
     async def _renew(self, key: Hashable, entry: _Entry) -> None:
         assert entry.answer is not None
-        known = max(entry.answer.index, 1)
+        # After a failure it asks at once what holds now: waiting would leave the age unknown.
+        known = max(entry.answer.index, 1) if entry.failed_at is None else 0
         wait = min(MAX_WAIT, int(IDLE_SECONDS * SECOND))
         answer = await self._read(replaced(entry.question, min_query_index=known, max_query_time=wait))
         if answer.index == entry.answer.index:
