@@ -2,12 +2,14 @@
 
 On the wire a request is a type byte and a msgpack map, a response is a msgpack error text and a
 msgpack map. Fields that never travel (`request`, `sent_at`, ...) connect an answer with its question
-inside one process. Peers are told apart by server id; the wire of 1.9.8 only carries the sender's
-address, so whoever receives a request names its source by id.
+inside one process. Peers are told apart by server id. The wire of 1.9.8 only carries the sender's
+address; later versions, and ctl, also put ID and Addr into every header (`header`), which older ones
+skip. `sender` is that ID as received, "" if there was none.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from msgspec import Struct
@@ -63,6 +65,7 @@ class AppendEntries(Struct):
     sent_at: float = 0.0  # not on the wire
     sequence: int = 0  # not on the wire: names this request among those of one leader
     round: int = 0  # not on the wire: verify round that an answer confirms
+    sender: str = ""
 
     @property
     def is_heartbeat(self) -> bool:
@@ -89,6 +92,7 @@ class RequestVote(Struct):
     last_term: int
     transfer: bool = False
     version: int = PROTOCOL_VERSION
+    sender: str = ""
 
 
 class VoteReply(Struct):
@@ -109,6 +113,7 @@ class RequestPreVote(Struct):
     last_index: int
     last_term: int
     version: int = PROTOCOL_VERSION
+    sender: str = ""
 
 
 class PreVoteReply(Struct):
@@ -138,6 +143,7 @@ class InstallSnapshot(Struct):
     handle: Any = None  # not on the wire
     sent_at: float = 0.0  # not on the wire
     sequence: int = 0  # not on the wire
+    sender: str = ""
 
 
 class InstallReply(Struct):
@@ -153,6 +159,7 @@ class TimeoutNow(Struct):
     """Tells a voter to start an election at once (leadership transfer)."""
 
     version: int = PROTOCOL_VERSION
+    sender: str = ""
 
 
 class TimeoutReply(Struct):
@@ -168,8 +175,18 @@ class Unreachable(Struct):
     request: Request
 
 
+KINDS: dict[type, int] = {
+    AppendEntries: APPEND_ENTRIES,
+    RequestVote: REQUEST_VOTE,
+    InstallSnapshot: INSTALL_SNAPSHOT,
+    TimeoutNow: TIMEOUT_NOW,
+    RequestPreVote: REQUEST_PRE_VOTE,
+}
 Request: TypeAlias = AppendEntries | RequestVote | RequestPreVote | InstallSnapshot | TimeoutNow
 Response: TypeAlias = AppendReply | VoteReply | PreVoteReply | InstallReply | TimeoutReply
+
+
+_NO_HEADER: Mapping[str, Any] = {}
 
 
 def _pack(fields: dict[str, Any]) -> bytes:
@@ -242,9 +259,17 @@ def decode_entry(data: bytes) -> Entry:
     return entry_of(_fields(data))
 
 
-def encode_request(request: Request) -> bytes:
+def header(server_id: str, address: str) -> dict[str, Any]:
+    """What raft 1.7 adds to every message: who sends it."""
+    return {
+        "Addr": address.encode("utf-8", "surrogateescape"),
+        "ID": server_id.encode("utf-8", "surrogateescape"),
+    }
+
+
+def encode_request(request: Request, header: Mapping[str, Any] = _NO_HEADER) -> bytes:
     """Type byte and map. The state that follows an InstallSnapshot is the caller's to send."""
-    version = {"ProtocolVersion": request.version}
+    version: dict[str, Any] = {"ProtocolVersion": request.version, **header}
     if isinstance(request, AppendEntries):
         entries = request.entries
         return b"\x00" + _pack(
@@ -288,7 +313,19 @@ def encode_request(request: Request) -> bytes:
 
 def decode_request(kind: int, data: bytes) -> Request:
     """The request of type byte `kind` in one msgpack map. ValueError if it is none."""
-    fields = _fields(data)
+    return request_of(kind, _fields(data))
+
+
+def request_of(kind: int, fields: Any) -> Request:
+    """The request of type byte `kind` in a decoded map. ValueError if it is none."""
+    if not isinstance(fields, dict):
+        raise ValueError(f"a map was expected, not {type(fields).__name__}")
+    request = _request_of(kind, fields)
+    request.sender = _text(fields, b"ID")
+    return request
+
+
+def _request_of(kind: int, fields: dict[bytes, Any]) -> Request:
     version = _number(fields, b"ProtocolVersion")
     term = _number(fields, b"Term")
     if kind == APPEND_ENTRIES:
@@ -329,12 +366,14 @@ def decode_request(kind: int, data: bytes) -> Request:
     raise ValueError(f"unknown raft message type {kind}")
 
 
-def encode_response(response: Response | None, error: str = "") -> bytes:
+def encode_response(
+    response: Response | None, error: str = "", header: Mapping[str, Any] = _NO_HEADER
+) -> bytes:
     """Error text and map; nil instead of the map when there was an error."""
     head = pack(error)
     if response is None or error:
         return head + b"\xc0"
-    version: dict[str, Any] = {"ProtocolVersion": response.version}
+    version: dict[str, Any] = {"ProtocolVersion": response.version, **header}
     if isinstance(response, AppendReply):
         return head + _pack(
             version
