@@ -44,8 +44,8 @@ class BroadcastQueue:
         return broadcast
 
     def take(self, overhead: int, limit: int, nodes: int) -> list[bytes]:
-        """The messages for one packet: the sum of (length + overhead) stays within `limit`. Each counts as sent
-        once; those sent often enough for a cluster of `nodes` leave the queue."""
+        """The messages for one packet: the sum of (length + overhead) stays within `limit`. Each counts as
+        sent once; those sent often enough for a cluster of `nodes` leave the queue."""
         entries = self._entries
         if not entries:
             return []

@@ -134,10 +134,12 @@ def _source(body: dict[str, Any], message: Ping | IndirectPing) -> dict[str, Any
 
 
 def encode_ping(ping: Ping) -> bytes:
+    """A ping as a message."""
     return _message(PING, _source({"Node": ping.node, "SeqNo": ping.seq}, ping))
 
 
 def encode_indirect_ping(ping: IndirectPing) -> bytes:
+    """An indirect ping as a message."""
     body = {"Nack": ping.nack, "Node": ping.node, "Port": ping.port, "SeqNo": ping.seq}
     body = _source(body, ping)
     body["Target"] = ip_bytes(ping.target)
@@ -145,23 +147,28 @@ def encode_indirect_ping(ping: IndirectPing) -> bytes:
 
 
 def encode_ack(ack: Ack) -> bytes:
+    """An ack as a message."""
     return _message(ACK, {"Payload": ack.payload, "SeqNo": ack.seq})
 
 
 def encode_nack(nack: Nack) -> bytes:
+    """A nack as a message."""
     return _message(NACK, {"SeqNo": nack.seq})
 
 
 def encode_suspect(suspect: Suspect) -> bytes:
+    """A suspicion as a message."""
     body = {"From": suspect.source, "Incarnation": suspect.incarnation, "Node": suspect.node}
     return _message(SUSPECT, body)
 
 
 def encode_dead(dead: Dead) -> bytes:
+    """A death as a message."""
     return _message(DEAD, {"From": dead.source, "Incarnation": dead.incarnation, "Node": dead.node})
 
 
 def encode_alive(alive: Alive) -> bytes:
+    """Being alive as a message."""
     return _message(
         ALIVE,
         {
@@ -176,6 +183,7 @@ def encode_alive(alive: Alive) -> bytes:
 
 
 def encode_error(problem: str) -> bytes:
+    """What was wrong with a stream, as a message."""
     return _message(ERROR, {"Error": problem})
 
 
@@ -207,11 +215,15 @@ def encode_push_pull(join: bool, nodes: list[tuple[Alive, int, int]], user_state
 # --- reading
 
 
-def _fields(body: bytes | memoryview) -> dict[Any, Any]:
-    fields = msgpack.decode(body)
+def _map(fields: Any) -> dict[bytes, Any]:
     if type(fields) is not dict:
         raise DecodeError(f"a map was expected, not {type(fields).__name__}")
     return fields
+
+
+def fields_of(message: bytes) -> Any:
+    """The decoded body of a message: what follows its type byte."""
+    return msgpack.decode(memoryview(message)[1:])
 
 
 def _unsigned(value: Any, limit: int = _U32) -> int:
@@ -240,8 +252,9 @@ def _source_address(value: Any) -> str:
     return ip_text(address) if address else ""
 
 
-def decode_ping(body: bytes | memoryview) -> Ping:
-    get = _fields(body).get
+def ping_of(fields: Any) -> Ping:
+    """A ping from its decoded body."""
+    get = _map(fields).get
     return Ping(
         _unsigned(get(b"SeqNo")),
         text(get(b"Node")),
@@ -251,8 +264,9 @@ def decode_ping(body: bytes | memoryview) -> Ping:
     )
 
 
-def decode_indirect_ping(body: bytes | memoryview) -> IndirectPing:
-    get = _fields(body).get
+def indirect_ping_of(fields: Any) -> IndirectPing:
+    """An indirect ping from its decoded body."""
+    get = _map(fields).get
     return IndirectPing(
         _unsigned(get(b"SeqNo")),
         ip_text(raw(get(b"Target"))),
@@ -265,18 +279,21 @@ def decode_indirect_ping(body: bytes | memoryview) -> IndirectPing:
     )
 
 
-def decode_ack(body: bytes | memoryview) -> Ack:
-    get = _fields(body).get
+def ack_of(fields: Any) -> Ack:
+    """An ack from its decoded body."""
+    get = _map(fields).get
     payload = get(b"Payload")
     return Ack(_unsigned(get(b"SeqNo")), None if payload is None else raw(payload))
 
 
-def decode_nack(body: bytes | memoryview) -> Nack:
-    return Nack(_unsigned(_fields(body).get(b"SeqNo")))
+def nack_of(fields: Any) -> Nack:
+    """A nack from its decoded body."""
+    return Nack(_unsigned(_map(fields).get(b"SeqNo")))
 
 
-def decode_error(body: bytes | memoryview) -> str:
-    return text(_fields(body).get(b"Error"))
+def error_of(fields: Any) -> str:
+    """An error's text from its decoded body."""
+    return text(_map(fields).get(b"Error"))
 
 
 def decode_gossip(message: bytes) -> Gossip:
@@ -286,7 +303,7 @@ def decode_gossip(message: bytes) -> Gossip:
 
 
 def _decode_gossip(message: bytes) -> Gossip:
-    get = _fields(memoryview(message)[1:]).get
+    get = _map(fields_of(message)).get
     incarnation, node = _unsigned(get(b"Incarnation")), _name(get(b"Node"))
     if message[0] == ALIVE:
         return Alive(
@@ -304,21 +321,17 @@ def _decode_gossip(message: bytes) -> Gossip:
 _decode_known = lru_cache(8192)(_decode_gossip)
 
 
-def decode_push_pull_header(fields: Any) -> PushPullHeader:
-    """The header from its decoded map."""
-    if type(fields) is not dict:
-        raise DecodeError("push/pull without a header")
-    get = fields.get
+def push_pull_header_of(fields: Any) -> PushPullHeader:
+    """A push/pull's header from its decoded map."""
+    get = _map(fields).get
     return PushPullHeader(
         _flag(get(b"Join")), _unsigned(get(b"Nodes")), _unsigned(get(b"UserStateLen"), 1 << 62)
     )
 
 
-def decode_node_state(fields: Any) -> tuple[Alive, int]:
+def node_state_of(fields: Any) -> tuple[Alive, int]:
     """A node of a push/pull from its decoded map: what it is, and its state."""
-    if type(fields) is not dict:
-        raise DecodeError("push/pull: a node that is no map")
-    get = fields.get
+    get = _map(fields).get
     facts = Alive(
         _unsigned(get(b"Incarnation")),
         _name(get(b"Name")),
@@ -330,8 +343,6 @@ def decode_node_state(fields: Any) -> tuple[Alive, int]:
     return facts, _unsigned(get(b"State"), 3)
 
 
-def decode_user_length(fields: Any) -> int:
+def user_length_of(fields: Any) -> int:
     """The length of a user message in a stream, from its decoded map."""
-    if type(fields) is not dict:
-        raise DecodeError("a user message without a header")
-    return _unsigned(fields.get(b"UserMsgLen"), 1 << 62)
+    return _unsigned(_map(fields).get(b"UserMsgLen"), 1 << 62)

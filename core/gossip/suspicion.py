@@ -1,5 +1,5 @@
-"""How long a suspect has to defend itself, and the other formulas that grow with the cluster (protocols/gossip.md
-4.5, 4.8, 4.9)."""
+"""How long a suspect has to defend itself, and the other formulas that grow with the cluster
+(protocols/gossip.md 4.5, 4.8, 4.9)."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def push_pull_interval(interval: float, nodes: int) -> float:
 
 
 class Suspicion:
-    """The patience with one suspect. It starts at `longest` and shrinks to `shortest` with each confirmation by
-    another node, up to `wanted` of them."""
+    """The patience with one suspect. It starts at `longest` and shrinks to `shortest` with each confirmation
+    by another node, up to `wanted` of them."""
 
     def __init__(self, accuser: str, wanted: int, shortest: float, longest: float, now: float) -> None:
         self.wanted, self.shortest, self.longest, self.start = wanted, shortest, longest, now
