@@ -21,7 +21,7 @@ from agent.raft_state import open_state
 from agent.raft_view import RaftView
 from agent.raft_waiting import Done, Waiting, raised, unchunked
 from agent.raft_writer import LogWriter
-from agent.snapshots import SnapshotMeta
+from agent.snapshots import SnapshotMeta, SnapshotStore
 from agent.wal import SEGMENT_SIZE, Frame, LogStore, MemoryLog
 from agent.wal_files import Files
 from core.errors import CtlError, NoLeader, StorageFull, Unavailable
@@ -62,9 +62,19 @@ class StateMachine(Protocol):
 class Transport(Protocol):
     """How messages reach other servers. Answers come back through RaftService.deliver."""
 
+    def attach(self, raft: RaftService) -> None:
+        """Work for this service from now on."""
+        ...
+
     def send(self, to: str, address: str, request: Request) -> None: ...
 
     def answer(self, request: Request, response: Response) -> None: ...
+
+    def forget(self) -> None:
+        """No request that is open now will be answered."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class RaftService(RaftView):
@@ -135,11 +145,23 @@ class RaftService(RaftView):
         self._driver = Driver(self.node, self._act, world.now, self._settle)
         self._snapshotter = Snapshotter(self, self._fsm, opened.snapshots, world)
         self._started = True
+        if self._transport is not None:
+            self._transport.attach(self)
         due = self.node.deadline()
         if due is not None and due <= now:
             self.node.tick(now)
         self._driver.run()
         self._snapshotter.start()
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing was ever stored here: no entry, no term, no snapshot."""
+        return not (self.node.log.last or self.node.term)
+
+    def bootstrap(self, configuration: Configuration) -> None:
+        """Begin a cluster of these servers. Raises Invalid unless `is_empty`."""
+        self.node.bootstrap(configuration, self._world.now())
+        self._driver.wake()
 
     async def stop(self) -> None:
         """End; what was acknowledged is durable, what waits gets an error."""
@@ -147,6 +169,8 @@ class RaftService(RaftView):
             return
         self._stopped, self._started = True, False
         self._driver.close()
+        if self._transport is not None:
+            self._transport.close()
         await self._snapshotter.stop()
         if self._spare_task is not None:
             await asyncio.wait([self._spare_task])
@@ -243,6 +267,21 @@ class RaftService(RaftView):
         """A message from server `source`, or the news that one could not be sent to it."""
         if not self._stopped:
             self._driver.receive(source, message)
+
+    def leader_gone(self, leader: str) -> None:
+        """Nobody listens at the leader's address any more, and its connections are closed."""
+        if not self._stopped:
+            self.node.leader_gone(leader, self._world.now())
+            self._driver.run()
+
+    @property
+    def snapshot_store(self) -> SnapshotStore:
+        """Where the snapshots are."""
+        return self._snapshotter.store
+
+    def wall(self) -> float:
+        """Unix seconds."""
+        return self._world.wall()
 
     def on_leader(self, callback: Callable[[bool], None]) -> None:
         """Call `callback(True)` when this server has become leader and has applied everything that was
@@ -384,6 +423,8 @@ class RaftService(RaftView):
         self._held.clear()
         self._held_in_flight.clear()
         self.node.write_failed(now)
+        if self._transport is not None:
+            self._transport.forget()
         self._waiting.fail(self.node.log.last, error)
 
     def _make_spare(self, now: float) -> None:

@@ -14,6 +14,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -101,10 +102,22 @@ class SnapshotWriter(Protocol):
     def abandon(self) -> None: ...
 
 
+class SnapshotReader(Protocol):
+    """The state of one snapshot, from its beginning. Every method may block."""
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes, none at the end."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class SnapshotStore(Protocol):
     """Where snapshots are kept. All methods may block."""
 
     def create(self, meta: SnapshotMeta) -> SnapshotWriter: ...
+
+    def open(self, meta: SnapshotMeta) -> SnapshotReader: ...
 
     def list(self) -> list[SnapshotMeta]: ...
 
@@ -159,6 +172,10 @@ class DiskSnapshots:
         if base64.b64encode(crc.digest()).decode() != wanted:
             raise DamagedSnapshot(f"{folder}: state.bin does not have its checksum")
         return data
+
+    def open(self, meta: SnapshotMeta) -> SnapshotReader:
+        """The state, readable to its end also when the snapshot is removed meanwhile. OSError."""
+        return open(self._folder / meta.id / "state.bin", "rb")
 
     def spare_index(self) -> int:
         kept = self.list()
@@ -217,38 +234,50 @@ class _DiskWriter:
         return self._meta
 
     def abandon(self) -> None:
+        """Remove what is unfinished; nothing happens once it is finished."""
         self._file.close()
         shutil.rmtree(self._path, ignore_errors=True)
 
 
 class MemorySnapshots:
-    """Dev mode: a snapshot only allows the log to be cut, its state is not kept."""
+    """Dev mode: the newest one is kept in memory, for the log to be cut and for servers that lag behind."""
 
     def __init__(self) -> None:
-        self._index = 0
+        self._newest: SnapshotMeta | None = None
+        self._state = b""
 
     def create(self, meta: SnapshotMeta) -> SnapshotWriter:
-        self._index = meta.index
-        return _MemoryWriter(meta)
+        return _MemoryWriter(meta, self._finished)
+
+    def _finished(self, meta: SnapshotMeta, state: bytes) -> None:
+        self._newest, self._state = meta, state
 
     def spare_index(self) -> int:
-        return self._index
+        return self._newest.index if self._newest is not None else 0
 
     def list(self) -> list[SnapshotMeta]:
-        return []
+        return []  # nothing is there at start
 
     def load(self, meta: SnapshotMeta) -> bytes:
-        raise DamagedSnapshot("the state of this snapshot was not kept")
+        if self._newest is None or self._newest.id != meta.id:
+            raise DamagedSnapshot("the state of this snapshot was not kept")
+        return self._state
+
+    def open(self, meta: SnapshotMeta) -> SnapshotReader:
+        return BytesIO(self.load(meta))
 
 
 class _MemoryWriter:
-    def __init__(self, meta: SnapshotMeta) -> None:
-        self._meta = meta
+    def __init__(self, meta: SnapshotMeta, finished: Callable[[SnapshotMeta, bytes], None]) -> None:
+        self._meta, self._finished = meta, finished
+        self._pieces: list[bytes] = []
 
     def write(self, data: bytes) -> None:
         self._meta.size += len(data)
+        self._pieces.append(data)
 
     def finish(self) -> SnapshotMeta:
+        self._finished(self._meta, b"".join(self._pieces))
         return self._meta
 
     def abandon(self) -> None:

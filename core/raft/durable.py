@@ -205,7 +205,7 @@ class Durable:
 
     def answer_soon(self, to: str, request: Request, response: Response, match: int) -> None:
         """Answer without waiting for the disk if the answer promises nothing that is on its way there."""
-        if match <= self.durable and self.term_is_durable and not self._held:
+        if match <= self.durable and self.term_is_durable:
             self._messages.append(Outgoing(to, response, request))
         else:
             self.answer(to, request, response)

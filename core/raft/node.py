@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from core.errors import NoLeader, Unavailable
+from core.errors import Invalid, NoLeader, Unavailable
 from core.raft.configuration import Configuration, Configurations
 from core.raft.durable import Durable
 from core.raft.election import Candidate
@@ -115,6 +115,31 @@ class Node(Durable):
         if ready is not None and ready.messages and self.leader is not None:
             self.leader.close_round()
         return ready
+
+    def leader_gone(self, leader: str, now: float) -> None:
+        """The shell saw the leader's process die: followers need not wait for the time-out.
+
+        Voters stand in the order of their ids, a pause apart, so that they do not split the vote. A
+        shell that is wrong does no harm: whoever still hears the leader refuses the pre-vote."""
+        if self.leader is not None or self.candidate is not None or self.leader_id != leader:
+            return
+        self.leader_id = self.leader_address = ""
+        voters = sorted(voter for voter in self.configurations.latest.voters if voter != leader)
+        rank = voters.index(self.id) if self.id in voters else len(voters)
+        pause = self.settings.succession_pause * (rank + 0.2 * self.random.random())
+        self._election_at = min(self._election_at, now + pause)
+
+    def bootstrap(self, configuration: Configuration, now: float) -> None:
+        """Begin a cluster: the first entry of an empty log says who the servers are. Raises Invalid.
+
+        Every first server writes the same entry by itself; the first election comes soon."""
+        if self.log.last or self.term:
+            raise Invalid("bootstrap only works on new clusters")
+        self._now = now
+        self.term = 1
+        self.append([Entry(1, 1, CONFIGURATION, configuration.encode())])
+        pause = self.settings.heartbeat_timeout * 0.3 * self.random.random()
+        self._election_at = now if configuration.is_sole(self.id) else now + pause
 
     # Writes
 
@@ -226,7 +251,9 @@ class Node(Durable):
             self.answer_soon(source, request, AppendReply(self.term, last, True, request=request), 0)
             return
         if self.installing is not None or not _is_sequence(request):
-            return  # the log is about to be replaced, or the sender is out of its mind
+            # The log is about to be replaced, or the sender is out of its mind.
+            self.answer_soon(source, request, AppendReply(self.term, last, False, request=request), 0)
+            return
         # Below the base everything is committed, so a leader has the same there.
         if request.prev_index > self.log.base and self.log.term(request.prev_index) != request.prev_term:
             reply = AppendReply(self.term, last, False, True, request=request)
@@ -301,6 +328,7 @@ class Node(Durable):
             self._adopt(request.term, now)
         self._follow(source, request.leader, now)
         if self.installing is not None:
+            self.answer_soon(source, request, InstallReply(self.term, False, request=request), 0)
             return
         if request.last_index < self.log.base or self.log.term(request.last_index) == request.last_term:
             # It has all that already, and what follows it may have been confirmed: keep it.

@@ -479,6 +479,15 @@ class Port:
         self.wire, self.name = wire, name
         self.sources: dict[int, str] = {}
 
+    def attach(self, raft: RaftService) -> None:
+        """The wire knows its services."""
+
+    def forget(self) -> None:
+        """A lost answer is only late here: leaders ask again."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
     def send(self, to: str, address: str, request: Request) -> None:
         wire = self.wire
         if not {to, self.name} & wire.down and to in wire.services:

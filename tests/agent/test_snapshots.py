@@ -146,11 +146,16 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [m.index for m in store.list()] == [7, 5]
 
 
-def test_memory_snapshots_only_let_the_log_be_cut() -> None:
+def test_memory_keeps_the_newest_snapshot() -> None:
     store = MemorySnapshots()
     writer = store.create(meta(9))
     writer.write(b"abc")
     taken = writer.finish()
     assert (taken.size, store.list(), store.spare_index()) == (3, [], 9)
+    assert store.load(taken) == b"abc"
+    reader = store.open(taken)
+    newer = store.create(meta(12))
+    newer.finish()
+    assert (reader.read(2), reader.read(9), reader.read(9)) == (b"ab", b"c", b"")
     with pytest.raises(DamagedSnapshot):
         store.load(taken)

@@ -140,7 +140,7 @@ def test_contact_renews_the_election_time() -> None:
 
 def test_entries_out_of_sequence_are_not_taken() -> None:
     machine = Machine(ABC, [1])
-    assert machine.append((1, 1), commands(3, [1])) is None
+    assert not machine.append((1, 1), commands(3, [1])).success
     assert machine.log == [(1, 1)]
 
 
@@ -286,7 +286,9 @@ def test_a_snapshot_is_restored_then_answered() -> None:
     request = install(4, 9, 3)
     assert machine.told("b", request) is None
     assert machine.readies[0].install is request or any(r.install is request for r in machine.readies)
-    assert machine.append((9, 3), commands(10, [4]), term=4) is None  # the log is about to be replaced
+    assert not machine.append((9, 3), commands(10, [4]), term=4).success  # the log is about to be replaced
+    again = install(4, 9, 3)
+    assert not machine.told("b", again).success  # one at a time
     machine.wait(5)
     assert machine.node.role == "Follower"  # no election while the disk works
     machine.node.installed(True, machine.now)

@@ -121,7 +121,8 @@ def test_a_split_vote_is_tried_again_after_1x_to_2x_the_time_out() -> None:
         while machine.node.term == len(terms) + 2:
             machine.wait(0.05)
         terms.append(machine.now - start)
-    assert min(terms) > 0.85 and max(terms) < 2.1 and max(terms) - min(terms) > 0.3
+    terms = terms[1:]  # the first attempt began before the clock was read
+    assert min(terms) > 0.5 and max(terms) < 1.3 and max(terms) - min(terms) > 0.2
 
 
 def test_answers_of_an_older_attempt_do_not_count() -> None:
@@ -338,7 +339,7 @@ def test_a_snapshot_without_answer_is_sent_again() -> None:
 
 def test_without_a_quorum_within_the_lease_the_leader_steps_down() -> None:
     machine = leader()
-    machine.wait(0.45)
+    machine.wait(0.85)
     assert machine.node.role == "Leader"
     machine.wait(0.1)
     assert (machine.node.role, machine.node.leader_id, machine.node.term) == ("Follower", "", 2)
