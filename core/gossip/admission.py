@@ -12,6 +12,10 @@ from core.gossip.member import LEFT, Member
 
 _BUILD = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 _IDS_MATTER_SINCE = (0, 8, 5)
+_DECIMAL = (
+    *("port", "vsn", "expect", "raft_vsn", "wan_join_port"),
+    *("ft_fs", "ft_si", "grpc_port", "grpc_tls_port"),
+)
 
 Admission = Callable[[Sequence[Member]], str]
 
@@ -77,9 +81,6 @@ def _is_server(member: Member) -> bool:
         and decimal
         and _BUILD.search(tags.get("build", "")) is not None
     )
-
-
-_DECIMAL = ("port", "vsn", "expect", "raft_vsn", "wan_join_port", "ft_fs", "ft_si", "grpc_port", "grpc_tls_port")
 
 
 def _decimal(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Lamport clocks: which of two things said about the cluster is the newer one (protocols/gossip.md section 6)."""
+"""Lamport clocks: which of two things said is the newer one (protocols/gossip.md section 6)."""
 
 from __future__ import annotations
 

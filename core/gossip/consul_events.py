@@ -4,9 +4,9 @@ Other than the rest of gossip, their payload is msgpack of the new specification
 
 from __future__ import annotations
 
+import msgspec
 from msgspec import Struct, field
 
-import msgspec
 from core.codec.msgpack import DecodeError
 
 NEW_LEADER = "consul:new-leader"  # payload: the leader's node name

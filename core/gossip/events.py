@@ -14,7 +14,7 @@ K = TypeVar("K")
 
 
 class Ring(Generic[K]):
-    """What has been seen at each of the last Lamport times. A key is an event's (name, payload) or a query's id."""
+    """What has been seen at each of the last Lamport times: an event's (name, payload), or a query's id."""
 
     def __init__(self, size: int) -> None:
         self._size = size

@@ -3,8 +3,8 @@
 Gossip overtakes itself: the word that a node joins or leaves may come before the node is known. It is kept
 for a while. A tombstone is kept longer: an erased member must not come back because somebody who had not
 heard of its end still tells of it (pains.md 10). While its tombstone stands, a node that memberlist finds
-alive is a ghost and not shown; a join intent newer than the tombstone, or an answer to our own probe,
-proves life and ends it."""
+alive is a ghost and not shown, until it proves life: by a join intent newer than the tombstone, an answer
+to our own probe, or a higher incarnation."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class RecentIntents:
         self._intents[name] = Intent(ltime, join, now)
         return True
 
-    def take(self, name: str) -> Intent | None:
-        """The intent about a name that has become a member."""
+    def get(self, name: str) -> Intent | None:
+        """What was said about the name."""
         return self._intents.get(name)
 
     def expire(self, now: float) -> None:
@@ -56,9 +56,11 @@ class RecentIntents:
 
 
 class Tombstone(Struct):
-    """A member was erased at Lamport time `ltime`. `ghost` while memberlist shows it alive all the same."""
+    """A member was erased at Lamport time `ltime`, when its last `incarnation` was known. `ghost` while
+    memberlist shows it alive all the same; `told` is when the others were last reminded."""
 
     ltime: int
+    incarnation: int
     made: float
     told: float
     ghost: bool = False
@@ -76,19 +78,18 @@ class Tombstones:
     def get(self, name: str) -> Tombstone | None:
         return self._stones.get(name)
 
-    def set(self, name: str, ltime: int, now: float, ghost: bool) -> None:
+    def set(self, name: str, ltime: int, incarnation: int, now: float, ghost: bool) -> None:
         """The member was erased; `ghost` if memberlist has not noticed yet."""
         self._stones.pop(name, None)
         if len(self._stones) >= MAX_TOMBSTONES:
             self._stones.pop(next(iter(self._stones)))
-        self._stones[name] = Tombstone(ltime, now, now, ghost)
+        self._stones[name] = Tombstone(ltime, incarnation, now, now, ghost)
 
     def lift(self, name: str) -> Tombstone | None:
         """The node lives. The tombstone it had."""
         return self._stones.pop(name, None)
 
-    def expire(self, now: float, lifetime: float) -> None:
-        """Drop old ones, but none that still hides a ghost."""
-        old = [name for name, stone in self._stones.items() if now - stone.made > lifetime and not stone.ghost]
-        for name in old:
-            del self._stones[name]
+    def expire(self, now: float, lifetime: float) -> list[str]:
+        """Drop the old ones; the names of those that hid a ghost."""
+        old = [name for name, stone in self._stones.items() if now - stone.made > lifetime]
+        return [name for name in old if self._stones.pop(name).ghost]

@@ -12,7 +12,8 @@ from msgspec import Struct, field
 from core.codec import msgpack, wire
 from core.codec.msgpack import DecodeError
 
-LEAVE, JOIN, PUSH_PULL, USER_EVENT, QUERY, QUERY_RESPONSE, CONFLICT, KEY_REQUEST, KEY_RESPONSE, RELAY = range(10)
+LEAVE, JOIN, PUSH_PULL, USER_EVENT, QUERY = range(5)
+QUERY_RESPONSE, CONFLICT, KEY_REQUEST, KEY_RESPONSE, RELAY = range(5, 10)
 
 # Flags of queries and their responses.
 FLAG_ACK = 1  # of a query: acknowledge; of a response: this is the acknowledgement
@@ -192,7 +193,7 @@ def decode_as(cls: type[T], body: bytes | memoryview) -> T:
     for name, limit in _CHECKED[cls]:
         if not 0 <= getattr(message, name) < limit:
             raise DecodeError(f"{cls.__name__}.{name}: {getattr(message, name)} is out of range")
-    if type(message) is PushPull:
+    if isinstance(message, PushPull):
         _check_push_pull(message)
     return message
 
@@ -223,7 +224,10 @@ def decode_relay(data: bytes) -> tuple[RelayHeader, bytes]:
     header = wire.from_wire(RelayHeader, reader.value())
     if len(header.address.ip) not in (4, 16) or not 0 < header.address.port < _U16:
         raise DecodeError("RelayHeader.DestAddr: not an address")
-    return header, data[1 + reader.position :]
+    rest = []
+    while not reader.at_end:
+        rest.append(reader.byte())
+    return header, bytes(rest)
 
 
 def encode_node_filter(names: list[str]) -> bytes:
