@@ -5,11 +5,13 @@ at each line, and nothing that happens to it ends the agent."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import Iterable
+from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from core.gossip import snapshot
 from core.gossip.snapshot import SnapshotState
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from agent.world import World
 
 _KEEP_DAMAGED = ".damaged"
+_FLUSH_INTERVAL = 0.5  # seconds that lines may wait (protocols/gossip.md 7.8)
 
 
 class SnapshotFile:
@@ -94,3 +97,55 @@ class SnapshotFile:
         if not self._failing:  # once, not for every line on a full disk
             self._log.warn("snapshot was not written", path=str(self.path), error=str(error))
         self._failing = True
+
+
+class Source(Protocol):
+    """What the file is made of. Serf is one."""
+
+    @property
+    def snapshot_limit(self) -> int: ...
+
+    def snapshot_text(self) -> str: ...
+
+
+class SnapshotWriter:
+    """Writes lines to a file a moment after they came, on a thread, so that a slow disk delays nobody."""
+
+    def __init__(self, file: SnapshotFile, source: Source, disk: Executor) -> None:
+        self._file, self._source, self._disk = file, source, disk
+        self._lines: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Task[None] | None = None
+
+    def note(self, lines: Iterable[str]) -> None:
+        """These lines are to be appended."""
+        self._lines += lines
+        if self._timer is None and self._writing is None:
+            self._timer = asyncio.get_running_loop().call_later(_FLUSH_INTERVAL, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self._writing = asyncio.get_running_loop().create_task(self._write())
+
+    async def _write(self) -> None:
+        lines, self._lines = self._lines, []
+        loop = asyncio.get_running_loop()
+        if self._file.size > self._source.snapshot_limit:
+            await loop.run_in_executor(self._disk, self._file.replace, self._source.snapshot_text())
+        else:
+            await loop.run_in_executor(self._disk, self._file.append, lines)
+        self._writing = None
+        if self._lines:
+            self.note(())
+
+    async def close(self) -> None:
+        """Write what is left, now."""
+        if self._writing is not None:
+            await self._writing
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._lines:
+            await self._write()
+        if self._timer is not None:
+            self._timer.cancel()
+        await asyncio.get_running_loop().run_in_executor(self._disk, self._file.close)
