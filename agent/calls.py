@@ -18,7 +18,7 @@ from agent.cache import Cache
 from agent.lobby import Lobby, blocks
 from agent.relay import replaced
 from core.api.blocking import DEFAULT_WAIT, MAX_WAIT, wait_seconds
-from core.api.endpoint import Answer, Command, Errand, Question
+from core.api.endpoint import Answer, Command, Errand, Question, Settled
 from core.codec.duration import MILLISECOND
 from core.errors import CtlError, Lost, NoLeader, Unavailable, Unsent
 from core.node.routing import ServerList
@@ -188,7 +188,11 @@ class Calls:
         refused at once."""
         raft = self._raft
         if raft is not None and raft.is_leader and command.datacenter in ("", self._datacenter):
-            raft.propose(command.write.prepare(self.store, command.args), done)
+            data = command.write.prepare(self.store, command.args)
+            if isinstance(data, Settled):
+                done(data.result)
+            else:
+                raft.propose(data, done)
             return
         task = self._loop.create_task(self._tell_later(command, done))
         self._tasks.add(task)
@@ -209,7 +213,8 @@ class Calls:
     async def _apply(self, command: Command) -> object:
         raft = self._raft
         if raft is not None and raft.is_leader and command.datacenter in ("", self._datacenter):
-            result = await raft.apply(command.write.prepare(self.store, command.args))
+            data = command.write.prepare(self.store, command.args)
+            result = data.result if isinstance(data, Settled) else await raft.apply(data)
         else:
             target = self._target(command.datacenter)
             result = await self._way().send(target, command.write.rpc, command)

@@ -183,7 +183,8 @@ class Exchange:
             headers["X-Consul-Effective-Consistency"] = mode
         if options.use_cache and question.tells_consistency and self._front.calls.here(question):
             headers.update(self._cache_headers())
-        return Reply(reply.status, reply.body, reply.content_type, headers, max(answer.index, 1))
+        index = max(answer.index, 1) if question.indexed else 0
+        return Reply(reply.status, reply.body, reply.content_type, headers, index)
 
     def _cache_headers(self) -> dict[str, str]:
         # The store is here: what is cached is as fresh as what is not.

@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import time
+import uuid
 from pathlib import Path
 
 
@@ -20,6 +21,10 @@ class World:
 
     def wall(self) -> float:
         return time.time()
+
+    def uuid(self) -> str:
+        """A UUID (version 4) that nobody can guess."""
+        return str(uuid.UUID(bytes=os.urandom(16), version=4))
 
     def write_file(self, path: Path, data: bytes, mode: int = 0o600) -> None:
         """Replace `path` durably and in one step: a reader sees the old bytes or the new ones."""

@@ -110,17 +110,10 @@ def _nothing(view: Store, args: NameRequest, watch: Watch | None) -> Answer:
 
 
 def _prepare_register(view: Store, args: RegisterRequest) -> bytes:
-    if not args.node:
-        raise Invalid("Must provide node")
-    if not args.address and not args.skip_node_update:
+    if args.node and not args.address and not args.skip_node_update:
         raise Invalid("Must provide address if SkipNodeUpdate is not set")
-    if args.id:
-        _check_node_id(args.id)
-    service = args.service
-    if service is not None:
-        if not service.service:
-            raise Invalid("Must provide service name with ID" if service.id else "Must provide service name")
-        service = replace(service, id=service.id or service.service)
+    check_node(args.node, args.id)
+    service = None if args.service is None else named_service(args.service)
     checks = list(args.checks or [])
     if args.check is not None:
         checks.append(args.check)
@@ -129,6 +122,21 @@ def _prepare_register(view: Store, args: RegisterRequest) -> bytes:
             args, service=service, check=None, checks=[_completed(check, args) for check in checks] or None
         )
     )
+
+
+def check_node(name: str, node_id: str) -> None:
+    """A node has a name, and if it has an id that is a UUID. Invalid."""
+    if not name:
+        raise Invalid("Must provide node")
+    if node_id:
+        _check_node_id(node_id)
+
+
+def named_service(service: NodeService) -> NodeService:
+    """A service has a name, and an id, which is the name if none is given. Invalid."""
+    if not service.service:
+        raise Invalid("Must provide service name with ID" if service.id else "Must provide service name")
+    return replace(service, id=service.id or service.service)
 
 
 def _check_node_id(text: str) -> None:

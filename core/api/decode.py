@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from core.codec import duration, gojson
 from core.codec.gojson import JsonError
@@ -37,6 +38,8 @@ from core.store.structs import (
     NodeService,
     RegisterRequest,
     ServiceAddress,
+    ServiceCheck,
+    Session,
     Weights,
     go_name,
 )
@@ -56,6 +59,14 @@ class _Duration(Shape):
         if isinstance(value, int | float) and abs(value) <= duration.MAX:
             return int(value)
         return 0
+
+
+class _LockDelay(_Duration):
+    """A duration whose small numbers are seconds, as old clients send them."""
+
+    def fit(self, value: Any, errors: Errors) -> Any:
+        found = super().fit(value, errors)
+        return found * duration.SECOND if not isinstance(value, str) and found < 1000 else found
 
 
 class _Neutral(Shape):
@@ -275,6 +286,24 @@ _SERVICE_DEFINITION = Object(
     },
     translated=True,
 )
+_SESSION = Object(
+    "struct { LockDelay interface {}; *structs.Alias }",
+    {
+        "ID": ANY,  # whoever makes a session does not choose its id
+        "Name": STRING,
+        "Node": STRING,
+        "LockDelay": _LockDelay("time.Duration"),
+        "Behavior": Text("structs.SessionBehavior"),
+        "TTL": STRING,
+        "NodeChecks": STRINGS,
+        "ServiceChecks": ListOf(
+            Object("structs.ServiceCheck", {"ID": STRING, "Namespace": STRING}), "[]structs.ServiceCheck"
+        ),
+        "Checks": ListOf(CHECK_ID),
+        **_TENANCY,
+        **_INDEXES,
+    },
+)
 _CHECK_UPDATE = Object("agent.checkUpdate", {"Status": STRING, "Output": STRING})
 _TOKEN = Object("api.AgentToken", {"Token": STRING})
 
@@ -367,6 +396,20 @@ def service_definition(body: bytes) -> ServiceDefinition:
         weights=_weights(fields.get("Weights")),
         tagged_addresses=_addresses(fields.get("TaggedAddresses")),
     )
+
+
+def session(body: bytes, default: Session) -> Session:
+    """The body of `/v1/session/create`: `default` where it says nothing. BadRequest has Consul's text."""
+    fields = _read(body, _SESSION)
+    fields.pop("ID", None)
+    given: dict[str, Any] = {}
+    for attribute in Session.__struct_fields__:
+        value = fields.get(go_name(attribute))
+        if value is not None and attribute not in ("create_index", "modify_index"):
+            given[attribute] = value
+    if "service_checks" in given:
+        given["service_checks"] = [_make(ServiceCheck, item or {}) for item in given["service_checks"]]
+    return replace(default, **given)
 
 
 def check_update(body: bytes) -> tuple[str, str]:

@@ -24,7 +24,7 @@ from core.node.definitions import CheckDefinition, ServiceDefinition
 from core.node.local import LocalState
 from core.raft.configuration import Configuration
 from core.store.state import Store
-from core.store.structs import Coord
+from core.store.structs import Coord, Session
 from core.store.watch import Watch
 
 JSON = "application/json"
@@ -145,7 +145,7 @@ class Question(Struct):
     """A read to be run here, by the leader, or in another datacenter. `tells_consistency`: the reply
     says how it was answered (X-Consul-Effective-Consistency: catalog, health and query reads).
     `each`: the answer is a list and the body lists what this makes of every element, so that a long one
-    may be rendered in slices."""
+    may be rendered in slices. `indexed`: the reply has X-Consul-Index."""
 
     read: Read
     args: Any
@@ -153,14 +153,22 @@ class Question(Struct):
     render: Callable[[Answer], Reply]
     tells_consistency: bool = False
     each: Callable[[Any], Any] | None = None
+    indexed: bool = True
+
+
+class Settled(Struct, frozen=True):
+    """The result of a command that needs no log entry."""
+
+    result: Any
 
 
 class Write(Struct, frozen=True):
     """A command by its RPC name. `prepare(view, args)` runs at the leader: it validates, fills in what
-    only the leader may decide, and gives the log bytes (or raises)."""
+    only the leader may decide, and gives the log bytes, or the result where nothing is to be written
+    (or raises)."""
 
     rpc: str
-    prepare: Callable[[Any, Any], bytes]
+    prepare: Callable[[Any, Any], bytes | Settled]
 
 
 class Command(Struct):
@@ -237,6 +245,9 @@ class AgentDoor(Protocol):
 
     @property
     def kv_max_value_size(self) -> int: ...
+
+    @property
+    def txn_max_req_len(self) -> int: ...
 
     def known_datacenters(self) -> list[str]: ...
 
@@ -339,6 +350,9 @@ class ServerDoor(Protocol):
 
     @property
     def wan(self) -> GossipDoor | None: ...
+
+    def renew_session(self, session: Session) -> None:
+        """The session's TTL starts anew."""
 
     def autopilot_health(self) -> Any:
         """core/node/autopilot.py's last judgement."""

@@ -17,6 +17,7 @@ from core.api.endpoint import (
     Reply,
     Request,
     Route,
+    Settled,
     Write,
 )
 from core.codec import gojson
@@ -63,9 +64,11 @@ def _list_keys(view: Store, args: KeyRequest, watch: Watch | None) -> Answer:
     return Answer(index, keys, remember=bool(keys))
 
 
-def _prepare(view: Store, args: KVChange) -> bytes:
+def _prepare(view: Store, args: KVChange) -> bytes | Settled:
     if not args.key and args.op != "delete-tree":
         raise Invalid("Must provide key")
+    if args.op == "lock" and view.hooks.is_delayed(args.key):
+        return Settled(False)
     return commands.kvs(
         args.op,
         args.key,

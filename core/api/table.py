@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from core.api import agent, catalog, health, kv, status
+from core.api import agent, catalog, health, kv, session, status, txn
 from core.api.endpoint import Route
 
-ROUTES: tuple[Route, ...] = (*kv.ROUTES, *catalog.ROUTES, *health.ROUTES, *agent.ROUTES, *status.ROUTES)
+ROUTES: tuple[Route, ...] = (
+    *kv.ROUTES,
+    *txn.ROUTES,
+    *session.ROUTES,
+    *catalog.ROUTES,
+    *health.ROUTES,
+    *agent.ROUTES,
+    *status.ROUTES,
+)

@@ -53,6 +53,7 @@ def create(view: View, index: int, session: Session) -> str:
     view.sessions.put(session.id, stored)
     bind_checks(view, stored)
     view.bump("sessions", index)
+    view.touched_session(session.id)
     return session.id
 
 
@@ -69,6 +70,7 @@ def destroy(view: View, index: int, session_id: str) -> None:
     if session is None:
         return
     view.bump("sessions", index)
+    view.touched_session(session_id)
     delay = min(session.lock_delay, MAX_LOCK_DELAY)
     for key in list(view.kv.group("session", session_id)):
         if session.behavior == "delete":

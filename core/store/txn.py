@@ -23,7 +23,7 @@ from core.store.structs import (
     TxnServiceOp,
 )
 
-READ_VERBS = frozenset({"get", "get-tree", "check-session", "check-index", "check-not-exists"})
+KV_WRITES = frozenset({"set", "delete", "delete-cas", "delete-tree", "cas", "lock", "unlock"})
 
 
 class TxnState(KVReads, CatalogReads):
@@ -32,10 +32,11 @@ class TxnState(KVReads, CatalogReads):
 
 def read_only(ops: Sequence[TxnOp]) -> bool:
     """Whether no operation writes; such a transaction needs no log entry."""
-    return all(
-        op.session is None
-        and op.intention is None
-        and all(part is None or part.verb in READ_VERBS for part in (op.kv, op.node, op.service, op.check))
+    return not any(
+        op.session is not None
+        or op.intention is not None
+        or (op.kv is not None and op.kv.verb in KV_WRITES)
+        or any(part is not None and part.verb != "get" for part in (op.node, op.service, op.check))
         for op in ops
     )
 

@@ -42,6 +42,24 @@ class PrefixCells(Cells):
         return found
 
 
+class Hooks:
+    """What a server adds to its state and what it hears of changes; none of it is replicated."""
+
+    def new_id(self) -> str:
+        """A random UUID, for what is made by a command. Only asked while a command is prepared."""
+        raise NotImplementedError
+
+    def is_delayed(self, key: bytes) -> bool:
+        """Whether the lock delay of a key is not over yet (protocols/fsm.md section 4)."""
+        return False
+
+    def lock_released(self, key: bytes, delay: int) -> None:
+        """A lock was taken from a session that ended; `delay` in ns."""
+
+    def session_changed(self, session_id: str) -> None:
+        """A session was made or ended."""
+
+
 class View:
     """Tables and indexes. Reads live in the subclasses of this room, writes in its functions.
 
@@ -52,11 +70,11 @@ class View:
         self.indexes: dict[str, int] = {}
         self.tables: dict[str, Table[Any, Any]] = {}
         self.chunks: dict[int, list[structs.ChunkInfo | None]] = {}
-        self.on_release: Callable[[bytes, int], None] | None = None
-        """Told (key, lock delay in ns) when a lock is taken from an invalidated session."""
+        self.hooks = Hooks()
         self._journal: Journal = []
         self._old_indexes: dict[str, int | None] = {}
         self._released: list[tuple[bytes, int]] = []
+        self._touched_sessions: list[str] = []
         self._key_cells: Cells = {}
         self._prefix_cells = PrefixCells()
         self._cells: Cells = {}
@@ -137,8 +155,12 @@ class View:
             self._dirty_keys.append(key)
 
     def released(self, key: bytes, delay: int) -> None:
-        """Note that a lock was taken away; `on_release` hears of it when the command is through."""
+        """Note that a lock was taken away; the hooks hear of it when the command is through."""
         self._released.append((key, delay))
+
+    def touched_session(self, session_id: str) -> None:
+        """Note that a session was made or ended; the hooks hear of it when the command is through."""
+        self._touched_sessions.append(session_id)
 
     def watch_cell(self, watch: Watch | None, *cells: Hashable) -> None:
         if watch is not None:
@@ -164,6 +186,7 @@ class View:
         self._dirty.clear()
         self._dirty_keys.clear()
         self._released.clear()
+        self._touched_sessions.clear()
 
     def flush_watches(self) -> None:
         """Fire every watch in a changed cell; to be called once a command is wholly applied."""
@@ -177,9 +200,12 @@ class View:
                 _fire([group for name in dirty if (group := cells.get(name))])
         if self._released:
             released, self._released = self._released, []
-            if self.on_release is not None:
-                for key, delay in released:
-                    self.on_release(key, delay)
+            for key, delay in released:
+                self.hooks.lock_released(key, delay)
+        if self._touched_sessions:
+            touched, self._touched_sessions = self._touched_sessions, []
+            for session_id in touched:
+                self.hooks.session_changed(session_id)
 
     def _fire_keys(self, keys: list[bytes]) -> None:
         cells = self._key_cells
@@ -196,7 +222,7 @@ class View:
 
     def replace_with(self, other: View) -> None:
         """Take over the whole state of `other`, which must not be used afterwards. All watches fire."""
-        keep = {"_key_cells", "_prefix_cells", "_cells", "on_release"}
+        keep = {"_key_cells", "_prefix_cells", "_cells", "hooks"}
         for name, value in vars(other).items():
             if name not in keep:
                 setattr(self, name, value)

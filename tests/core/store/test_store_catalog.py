@@ -180,7 +180,7 @@ def test_a_session_on_an_unknown_node_is_refused(bench: Bench) -> None:
 
 def test_sessions_end_with_their_check_and_their_node(bench: Bench) -> None:
     heard: list[tuple[bytes, int]] = []
-    bench.store.on_release = lambda key, delay: heard.append((key, delay))
+    bench.store.hooks.lock_released = lambda key, delay: heard.append((key, delay))  # type: ignore[method-assign]
     bench.check("n1", "c")
     assert bench.session("s1", node_checks=["c"], lock_delay=90_000_000_000) == "s1"
     assert bench.session("s2", behavior="delete") == "s2"

@@ -1,0 +1,133 @@
+"""Transactions: `/v1/txn`, and Txn.Apply and Txn.Read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from core.api import catalog, decode_txn, render
+from core.api.blocking import query_options
+from core.api.endpoint import (
+    AgentDoor,
+    Answer,
+    Command,
+    Outcome,
+    Question,
+    Read,
+    Reply,
+    Request,
+    Route,
+    Settled,
+    Write,
+)
+from core.codec import gojson
+from core.codec.duration import quote
+from core.errors import Invalid, TooLarge
+from core.store import commands, txn
+from core.store.state import Store
+from core.store.structs import TxnError, TxnOp, TxnRequest, TxnResponse, TxnResult
+from core.store.watch import Watch
+
+MAX_OPS = 64
+
+
+class TxnReadRequest(Struct, frozen=True):
+    """structs.TxnReadRequest: operations of which none writes."""
+
+    ops: tuple[TxnOp, ...]
+
+
+def _prepare(view: Store, args: TxnRequest) -> bytes | Settled:
+    errors = []
+    ops = list(args.ops or ())
+    for number, op in enumerate(ops):
+        try:
+            ops[number] = _checked(view, op)
+        except Invalid as error:
+            errors.append(TxnError(number, str(error)))
+    if errors:
+        return Settled(TxnResponse(None, errors))
+    return commands.txn(replace(args, ops=ops))
+
+
+def _checked(view: Store, op: TxnOp) -> TxnOp:
+    """What every operation must fulfil before it may be logged. Invalid."""
+    if op.kv is not None:
+        entry = op.kv.dir_ent
+        if not entry.key and op.kv.verb != "delete-tree":
+            raise Invalid("Must provide key")
+        if op.kv.verb == "lock" and view.hooks.is_delayed(entry.key):
+            key = quote(str(entry.key, "utf-8", "surrogateescape"))
+            raise Invalid(f"failed to lock key {key} due to lock delay")
+    elif op.node is not None:
+        catalog.check_node(op.node.node.node, op.node.node.id)
+    elif op.service is not None:
+        return replace(op, service=replace(op.service, service=catalog.named_service(op.service.service)))
+    elif op.check is not None and not op.check.check.check_id:
+        check = op.check.check
+        return replace(op, check=replace(op.check, check=replace(check, check_id=check.name)))
+    return op
+
+
+def _read(view: Store, args: TxnReadRequest, watch: Watch | None) -> Answer:
+    return Answer(0, txn.run(view, 0, args.ops), remember=False)
+
+
+APPLY = Write("Txn.Apply", _prepare)
+READ = Read("Txn.Read", _read)
+
+
+def _show(result: TxnResult) -> dict[str, Any]:
+    if result.kv is not None:
+        return {"KV": render.dir_entry(result.kv)}
+    if result.node is not None:
+        return {"Node": render.node(result.node)}
+    if result.service is not None:
+        return {"Service": render.node_service(result.service)}
+    return {"Check": render.health_check(result.check)} if result.check is not None else {}
+
+
+def _reply(response: TxnResponse, more: dict[str, Any]) -> Reply:
+    errors = response.errors
+    body = {
+        "Results": None if errors else [_show(result) for result in response.results or ()],
+        "Errors": None
+        if not errors
+        else [{"OpIndex": error.op_index, "What": error.what} for error in errors],
+        **more,
+    }
+    return Reply(409 if errors else 200, gojson.encode(body))
+
+
+def _answered(answer: Answer) -> Reply:
+    meta = {
+        "Index": answer.index,
+        "LastContact": answer.last_contact,
+        "KnownLeader": answer.known_leader,
+        "ConsistencyLevel": "",
+        "NotModified": False,
+    }
+    return _reply(answer.value, meta)
+
+
+def execute(agent: AgentDoor, request: Request) -> Outcome:
+    """`PUT /v1/txn`: all of it or nothing; 409 says which operations were in the way."""
+    limit = agent.txn_max_req_len
+    if request.length > limit:
+        raise TooLarge(
+            f"Request body({request.length} bytes) too large, max size: {limit} bytes. "
+            "See https://www.consul.io/docs/agent/options.html#txn_max_req_len."
+        )
+    options = query_options(request)
+    ops = decode_txn.operations(request.body, agent.datacenter, agent.kv_max_value_size)
+    if len(ops) > MAX_OPS:
+        raise TooLarge(f"Transaction contains too many operations ({len(ops)} > {MAX_OPS})")
+    if txn.read_only(ops):
+        return Question(READ, TxnReadRequest(tuple(ops)), options, _answered, indexed=False)
+    args = TxnRequest(options.datacenter or agent.datacenter, ops, request.token)
+    return Command(APPLY, args, lambda response: _reply(response, {}), options.datacenter)
+
+
+ROUTES = (Route("/v1/txn", ("PUT",), execute, large=True),)
