@@ -14,7 +14,7 @@ import typer.core
 
 from cli.command import Argument, Command, Flag, Usage
 from cli.main import GROUPS, load
-from cli.usage import SUMMARIES, flag_label
+from cli.usage import SUBGROUPS, SUMMARIES, flag_label
 
 PANELS = {"agent": "Which agent to ask", "output": "Output"}
 
@@ -49,17 +49,19 @@ def build(pretty: bool) -> typer.Typer:
         epilog=_text("`--help` after any command shows its flags and an example.", pretty),
         cls=_InOrder,
     )
-    groups: dict[str, typer.Typer] = {}
+    groups = {"": top}
     for path, command in tree().items():
-        first, _, second = path.partition(" ")
+        *above, last = path.split()
         parent = top
-        if second:
-            if first not in groups:
-                groups[first] = typer.Typer(rich_markup_mode=mode, context_settings=settings)
-                top.add_typer(groups[first], name=first, help=SUMMARIES[first])
-            parent = groups[first]
+        for depth, word in enumerate(above, 1):
+            group = " ".join(above[:depth])
+            if group not in groups:
+                groups[group] = typer.Typer(rich_markup_mode=mode, context_settings=settings)
+                about = SUMMARIES.get(group) or SUBGROUPS[group]
+                parent.add_typer(groups[group], name=word, help=about)
+            parent = groups[group]
         parent.command(
-            second or first,
+            last,
             help=_text(_page(command), pretty),
             short_help=command.summary,
             epilog=_examples(command, pretty),

@@ -22,19 +22,27 @@ GROUPS = {
     "join": "members",
     "leave": "members",
     "force-leave": "members",
+    "rtt": "coordinates",
     "kv": "kv",
     "services": "services",
     "checks": "checks",
     "nodes": "nodes",
     "catalog": "catalog",
     "dc": "catalog",
+    "event": "event",
     "watch": "watch",
+    "operator": "operator",
+    "raft": "operator",
+    "snapshot": "snapshot",
     "info": "operate",
     "reload": "operate",
     "maint": "operate",
     "monitor": "operate",
     "validate": "operate",
     "keygen": "misc",
+    "keyring": "keyring",
+    "tls": "certificates",
+    "dev": "dev",
     "version": "misc",
     "completions": "misc",
     "help": "misc",
@@ -99,9 +107,10 @@ def _dispatch(words: list[str], name: str) -> int:
     commands = load(GROUPS[first])
     command, after = _find(commands, rest)
     if command is None:
-        if any(word in ("-h", "-help", "--help") for word in after[:1]):
-            return _help((first,), name)
-        return _usage_of_group(first, commands, name)
+        group = tuple(rest[: len(rest) - len(after)])
+        if after and _asks_help(after[0]):
+            return _help(group, name)
+        return _usage_of_group(" ".join(group), commands, name)
     words_of_command = common + after
     try:
         return _run(command, words_of_command, name)
@@ -110,14 +119,17 @@ def _dispatch(words: list[str], name: str) -> int:
 
 
 def _find(commands: dict[str, Command], words: list[str]) -> tuple[Command | None, list[str]]:
-    """The command that `words` begin with, and the words after its path.
+    """The command that `words` begin with, and the words after its path; None and the words after a
+    group that is not told further.
 
     `agent`, `services` and their like stand for their first command when no word follows."""
+    for count in (3, 2):
+        path = " ".join(words[:count])
+        if len(words) >= count and path in commands:
+            return commands[path], words[count:]
+        if len(words) >= count and any(other.startswith(path + " ") for other in commands):
+            return None, words[count:]
     first = words[0]
-    if len(words) > 1:
-        command = commands.get(f"{first} {words[1]}")
-        if command is not None:
-            return command, words[2:]
     command = commands.get(first)
     if command is None:
         return None, words[1:]

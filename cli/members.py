@@ -36,9 +36,38 @@ def members(call: Call) -> int:
     else:
         columns = ["Node", "Address", "Status", "Type", "Build", "Protocol", "DC", "Segment"]
         lines = [_row(member) for member in ordered]
-    table = Table(columns, lines, keep=("Node", "Address", "Type"))
-    call.out.show(ordered, table, [member["Name"] for member in ordered])
+    keep = ("Node", "Address", "Type")
+    wide = None
+    if any(_rpc(member) not in ("", "ok") for member in ordered):
+        rows_with_rpc = [
+            [*line[:3], _rpc(member).partition(":")[0], *line[3:]]
+            for line, member in zip(lines, ordered, strict=True)
+        ]
+        wide = Table([*columns[:3], "RPC", *columns[3:]], rows_with_rpc, status=("Status", "RPC"), keep=keep)
+    call.out.show(ordered, Table(columns, lines, keep=keep), [member["Name"] for member in ordered], wide)
+    _tell_of_rpc(ordered)
     return 0
+
+
+def _rpc(member: dict[str, Any]) -> str:
+    """What this agent knows of RPC to a server: `ok`, `failed: REASON`, or nothing."""
+    return str((member.get("Ctl") or {}).get("RPC", ""))
+
+
+def _tell_of_rpc(members: list[dict[str, Any]]) -> None:
+    """Members that gossip calls alive look well while no call reaches them: say so, beside the table
+    that scripts read."""
+    import sys
+
+    from cli.call import note
+
+    sys.stdout.flush()
+    unreachable = [m for m in members if _state(m) == "alive" and _rpc(m) not in ("", "ok")]
+    for member in unreachable:
+        reason = _rpc(member).partition(":")[2].strip() or _rpc(member)
+        note(f"{member['Name']}: alive in gossip, but calls from this agent fail: {reason}")
+    if unreachable:
+        note("`ctl doctor` says which side, which rule and what to change.")
 
 
 def _row(member: dict[str, Any]) -> list[str]:

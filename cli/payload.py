@@ -29,6 +29,16 @@ _CHECK = (("Node", ""), ("CheckID", ""), ("Name", ""), ("Status", ""), ("Notes",
 _CHECK_SERVICE = (("ServiceID", ""), ("ServiceName", ""), ("ServiceTags", None), ("Type", ""))
 _DURATIONS = ("Interval", "Timeout", "DeregisterCriticalServiceAfter")
 _PROBE = (("HTTP", ""), ("Header", None), ("Method", ""), ("Body", ""), ("TLSSkipVerify", False), ("TCP", ""))
+_EVENT = (
+    ("ID", ""),
+    ("Name", ""),
+    ("Payload", None),
+    ("NodeFilter", ""),
+    ("ServiceFilter", ""),
+    ("TagFilter", ""),
+    ("Version", 0),
+    ("LTime", 0),
+)
 _SERVICE = (("ID", ""), ("Service", ""), ("Tags", None), ("Meta", None), ("Port", 0), ("Address", ""))
 
 
@@ -42,7 +52,7 @@ def shape(kind: str, answer: Any) -> Any:
         return [_entry(entry) for entry in answer] or None
     if kind == "services":
         return {name: answer[name] for name in sorted(answer)}
-    makers = {"nodes": _node, "service": _service_entry, "checks": _check}
+    makers = {"nodes": _node, "service": _service_entry, "checks": _check, "event": _event}
     return [makers[kind](item) for item in answer]
 
 
@@ -72,6 +82,10 @@ def _entry(source: dict[str, Any]) -> dict[str, Any]:
 
 def _node(source: dict[str, Any]) -> dict[str, Any]:
     return _pick(source, _NODE + _INDEXES)
+
+
+def _event(source: dict[str, Any]) -> dict[str, Any]:
+    return _pick(source, _EVENT)
 
 
 def _service_entry(source: dict[str, Any]) -> dict[str, Any]:

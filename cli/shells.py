@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from cli.command import Argument, Command, Flag
+from cli.usage import SUBGROUPS
 
 SHELLS = ("bash", "zsh", "fish")
 _LIVE = ("keys", "services", "nodes", "checks", "datacenters")
@@ -170,14 +171,18 @@ def kind_of(thing: Flag | Argument) -> str:
 
 def _paths(commands: Mapping[str, Command]) -> list[str]:
     """Every path that is a command or a group."""
-    paths = dict.fromkeys(word for path in commands for word in (path.split()[0], path))
+    paths: dict[str, None] = {}
+    for path in commands:
+        words = path.split()
+        paths.update(dict.fromkeys(" ".join(words[:count]) for count in range(1, len(words) + 1)))
     return list(paths)
 
 
 def _below(path: str, commands: Mapping[str, Command], summaries: Mapping[str, str]) -> list[str]:
     if not path:
         return list(summaries)
-    return [other.split()[1] for other in commands if other.startswith(path + " ")]
+    depth = len(path.split())
+    return list(dict.fromkeys(other.split()[depth] for other in commands if other.startswith(path + " ")))
 
 
 def _tables(commands: Mapping[str, Command], summaries: Mapping[str, str]) -> str:
@@ -241,10 +246,11 @@ def _fish(commands: Mapping[str, Command], summaries: Mapping[str, str]) -> str:
     lines = [f"set -g __ctl_valued {' '.join(valued)}", _FISH]
     for word, text in summaries.items():
         lines.append(f"complete -c ctl -n '__ctl_at 0' -a {word} -d {_quoted(text)}")
-    for path, command in commands.items():
-        if " " in path:
-            group, word = path.split()
-            lines.append(f"complete -c ctl -n '__ctl_at 0 {group}' -a {word} -d {_quoted(command.summary)}")
+    for path in _paths(commands):
+        group, _, word = path.rpartition(" ")
+        if group:
+            about = commands[path].summary if path in commands else SUBGROUPS[path]
+            lines.append(f"complete -c ctl -n '__ctl_at 0 {group}' -a {word} -d {_quoted(about)}")
     for path, command in commands.items():
         for place, argument in enumerate(command.arguments):
             words = _fish_words(kind_of(argument))

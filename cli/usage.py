@@ -15,22 +15,38 @@ SUMMARIES = {
     "join": "Join a cluster",
     "leave": "Leave the cluster and stop the agent",
     "force-leave": "Push a failed member out",
+    "rtt": "Estimated round trip time between two nodes",
     "kv": "Read and write keys",
     "services": "Services and their health",
     "checks": "Health checks",
     "nodes": "Nodes and their health",
     "catalog": "The catalog, as Consul's commands show it",
     "dc": "Datacenters",
+    "event": "Fire and list user events",
     "watch": "Run a command, or print, on every change",
+    "operator": "Raft's servers and autopilot",
+    "raft": "Raft's servers",
+    "snapshot": "Save, look into and restore the whole state",
     "info": "Counters of the agent",
     "reload": "Read the configuration again",
     "maint": "Maintenance mode",
     "monitor": "Follow the agent's log",
     "validate": "Check configuration files",
     "keygen": "Make a gossip encryption key",
+    "keyring": "Keys of gossip encryption",
+    "tls": "Certificates for agents",
+    "dev": "A cluster on this machine, to try things",
     "version": "Versions of ctl and of the API it keeps",
     "completions": "Shell completion",
     "help": "Help on a command",
+}
+
+# What the groups inside groups are about.
+SUBGROUPS = {
+    "operator raft": "The servers that Raft counts",
+    "operator autopilot": "Care for the servers",
+    "tls ca": "The certificate authority",
+    "tls cert": "Certificates that it signs",
 }
 
 
@@ -63,7 +79,7 @@ def command_usage(command: Command) -> str:
 
 def group_usage(group: str, commands: Mapping[str, Command], name: str) -> str:
     """The commands of one group."""
-    shown = [c for path, c in commands.items() if path.split()[0] == group and " " in path]
+    shown = [c for path, c in commands.items() if path.startswith(group + " ")]
     width = max([len(command.path) for command in shown])
     lines = [f"Usage: {name} {group} <command> [options] [arguments]", "", "Commands:"]
     lines += [f"  {command.path.ljust(width)}  {command.summary}" for command in shown]

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from cli.command import Argument, Command, Failure, Flag
-from cli.watchplan import Plan, Progress, back_off
+from cli.watchplan import EventProgress, Plan, Progress, back_off
 
 if TYPE_CHECKING:
     from cli.call import Call
@@ -38,6 +38,8 @@ def _loop(call: Call, plan: Plan, signals: Signals, deadline: float | None) -> i
     """Poll, hand over what changed, poll again. TimeoutError when the deadline has passed."""
     call.client.wakeup = signals.wakeup
     progress = Progress(plan.initial)
+    if plan.kind == "event":
+        progress = EventProgress(plan.initial, empty=plan.consul_form and not plan.handler)
     failures = 0
     while True:
         try:
@@ -51,7 +53,8 @@ def _loop(call: Call, plan: Plan, signals: Signals, deadline: float | None) -> i
             _pause(failure, back_off(failures), signals, deadline)
             continue
         failures = 0
-        if progress.moves(index, payload):
+        changed, payload = progress.take(index, payload)
+        if changed:
             code = _hand_over(call, plan, payload, index, signals, deadline)
             if code or plan.once:
                 return code
@@ -138,18 +141,22 @@ COMMANDS = (
         arguments=(
             Argument(
                 "TYPE",
-                "key, keyprefix, services, nodes, service or checks.",
+                "key, keyprefix, services, nodes, service, checks or event.",
                 required=False,
-                choices=("key", "keyprefix", "services", "nodes", "service", "checks"),
+                choices=("key", "keyprefix", "services", "nodes", "service", "checks", "event"),
             ),
-            Argument("NAME", "Key, prefix or service.", required=False, complete="keys"),
+            Argument("NAME", "Key, prefix, service or event.", required=False, complete="keys"),
             Argument("COMMAND", "Command to run, as with --exec.", required=False, many=True),
         ),
         flags=(
             Flag("exec", "string", "Command to run on a change, with the new state as JSON on its stdin."),
             Flag("once", "bool", "End after the first run or print."),
             Flag(
-                "initial", "bool", "Run for the state at the start too, not only for changes.", default="true"
+                "initial",
+                "bool",
+                "Run for the state at the start too, not only for changes. For events the default is false: "
+                "those of the past were acted on when they came.",
+                default="true",
             ),
             Flag("timeout", "duration", "End with code 124 after this time."),
             Flag("type", "string", "Type of watch, in Consul's form of this command."),
@@ -159,15 +166,17 @@ COMMANDS = (
             Flag("tag", "list", "Only instances with this tag (repeat)."),
             Flag("passingonly", "string", "`true`: only instances whose checks all pass."),
             Flag("state", "string", "Only checks in this state: any, passing, warning, critical."),
-            Flag("name", "string", "Name of an event.", hidden=True),
+            Flag("name", "string", "Event to watch."),
             Flag("filter", "string", "Filter expression for the agent."),
             Flag("shell", "bool", "Run the command through the shell.", default="true"),
         ),
         text="The command runs once for each change and never twice at a time; changes during a run are "
-        "merged into the next. CTL_INDEX and CONSUL_INDEX hold the index.",
+        "merged into the next. An event watch hands over the events that came since the last run.\n"
+        "CTL_INDEX and CONSUL_INDEX hold the index.",
         example=(
             "ctl watch key test --exec 'cat >> seen.json'",
             "ctl watch service web --once --initial=false --timeout 30s",
+            "ctl watch event deploy --exec ./deploy.sh",
             "ctl watch -type=key -key=test cat",
         ),
         server=True,

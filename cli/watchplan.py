@@ -11,9 +11,10 @@ from core.config.watches import NEEDED, PARAMETERS
 if TYPE_CHECKING:
     from cli.call import Call
 
-KINDS = ("key", "keyprefix", "services", "nodes", "service", "checks")
+KINDS = ("key", "keyprefix", "services", "nodes", "service", "checks", "event")
 MESH = ("connect_roots", "connect_leaf", "connect_proxy_config", "agent_service")
-_NAMED = {**NEEDED, "checks": "service"}
+_NAMED = {**NEEDED, "checks": "service", "event": "name"}
+KEPT = 1024  # ids of events; an agent keeps 256 events
 _ALL = ("filter", "key", "name", "passingonly", "prefix", "service", "state", "tag")
 
 
@@ -47,7 +48,8 @@ class Plan:
         plan = _question(call, kind)
         plan.handler = _handler(call, child)
         plan.consul_form = consul_form and "exec" not in call.values
-        plan.initial = call.yes("initial", True)
+        # A state that is there at the start is worth a run; an event of the past was acted on when it came.
+        plan.initial = call.yes("initial", consul_form or kind != "event")
         plan.once = call.yes("once") or (plan.consul_form and not plan.handler)
         return plan
 
@@ -98,6 +100,9 @@ def _question(call: Call, kind: str) -> Plan:
         if text("service"):
             path = "/v1/health/checks/" + text("service")
         plan = Plan(kind, text("service") or text("state") or "any", path, query)
+    elif kind == "event":
+        query = [("name", text("name"))] if text("name") else []
+        plan = Plan(kind, text("name") or "any", "/v1/event/list", query)
     else:
         plan = Plan(kind, kind, f"/v1/catalog/{kind}", query)
     foreign = [name for name in given if name not in PARAMETERS[kind]]
@@ -140,19 +145,55 @@ class Progress:
         self.started = False
         self._last: Any = None
 
-    def moves(self, index: int, value: Any) -> bool:
-        """Take an answer in; whether it is to be handed over."""
+    def take(self, index: int, value: Any) -> tuple[bool, Any]:
+        """Take an answer in: whether there is something to hand over, and what."""
         before, self.index = self.index, index
         if not self.started:
             self.started = True
             self._last = value
-            return self.initial
+            return self.initial, value
         if index < before:
             self.index = 0  # restored or started anew: ask again from the beginning
         if index == before or value == self._last:
-            return False
+            return False, value
         self._last = value
-        return True
+        return True, value
+
+
+class EventProgress(Progress):
+    """The same for events: only those that were not there before are handed over. Their index is made
+    of the last event's id and may go up or down. `empty`: at the start hand over also that there is none."""
+
+    __slots__ = ("_empty", "_news")
+
+    def __init__(self, initial: bool, empty: bool) -> None:
+        super().__init__(initial)
+        self._empty = empty
+        self._news = News()
+
+    def take(self, index: int, value: Any) -> tuple[bool, Any]:
+        fresh = self._news.of(value)
+        first, self.started, self.index = not self.started, True, index
+        if first:
+            return self.initial and (bool(fresh) or self._empty), fresh
+        return bool(fresh), fresh
+
+
+class News:
+    """Which events of a list did not stand in the lists before it."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen: dict[str, None] = {}
+
+    def of(self, events: list[Any]) -> list[Any]:
+        """The new ones, in their order."""
+        fresh = [event for event in events if event["ID"] not in self._seen]
+        self._seen.update(dict.fromkeys(event["ID"] for event in fresh))
+        while len(self._seen) > KEPT:
+            del self._seen[next(iter(self._seen))]
+        return fresh
 
 
 def back_off(failures: int) -> float:

@@ -48,6 +48,7 @@ def _for_people(call: Call, plan: Plan, payload: Any, index: int) -> None:
 
 
 def _table(kind: str, payload: Any) -> Table:
+    from cli.event import payload_text
     from cli.services import worst
 
     if kind == "keyprefix":
@@ -65,6 +66,9 @@ def _table(kind: str, payload: Any) -> Table:
             address = f"{service['Address'] or node['Address']}:{service['Port']}"
             rows.append([node["Node"], service["ID"], address, worst(entry["Checks"] or [])])
         return Table(("Node", "ID", "Address", "Status"), rows)
+    if kind == "event":
+        rows = [[event["ID"], event["Name"], str(event["LTime"]), payload_text(event)] for event in payload]
+        return Table(("ID", "Name", "LTime", "Payload"), rows, keep=("ID", "Name"))
     rows = [
         [check["Node"], check["CheckID"], check["Status"], " ".join(check["Output"].split())]
         for check in payload

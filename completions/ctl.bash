@@ -30,7 +30,7 @@ _ctl_kind() {
 
 _ctl_is() {
   case "$1" in
-    'agent' | 'agent start' | 'agent status' | 'agent stop' | 'members' | 'join' | 'leave' | 'force-leave' | 'kv' | 'kv get' | 'kv put' | 'kv delete' | 'kv list' | 'kv export' | 'kv import' | 'services' | 'services list' | 'services show' | 'services register' | 'services deregister' | 'checks' | 'checks list' | 'checks pass' | 'checks warn' | 'checks fail' | 'checks register' | 'checks deregister' | 'nodes' | 'nodes list' | 'nodes show' | 'nodes deregister' | 'catalog' | 'catalog nodes' | 'catalog services' | 'catalog datacenters' | 'dc' | 'dc list' | 'watch' | 'info' | 'reload' | 'maint' | 'monitor' | 'validate' | 'keygen' | 'version' | 'completions' | 'help') return 0 ;;
+    'agent' | 'agent start' | 'agent status' | 'agent stop' | 'members' | 'join' | 'leave' | 'force-leave' | 'rtt' | 'kv' | 'kv get' | 'kv put' | 'kv delete' | 'kv list' | 'kv export' | 'kv import' | 'services' | 'services list' | 'services show' | 'services register' | 'services deregister' | 'checks' | 'checks list' | 'checks pass' | 'checks warn' | 'checks fail' | 'checks register' | 'checks deregister' | 'nodes' | 'nodes list' | 'nodes show' | 'nodes deregister' | 'catalog' | 'catalog nodes' | 'catalog services' | 'catalog datacenters' | 'dc' | 'dc list' | 'event' | 'event fire' | 'event list' | 'watch' | 'operator' | 'operator raft' | 'operator raft list-peers' | 'operator raft remove-peer' | 'operator raft transfer-leader' | 'operator raft recover' | 'operator autopilot' | 'operator autopilot get-config' | 'operator autopilot set-config' | 'operator autopilot state' | 'operator autopilot health' | 'raft' | 'raft peers' | 'snapshot' | 'snapshot save' | 'snapshot inspect' | 'snapshot decode' | 'snapshot restore' | 'info' | 'reload' | 'maint' | 'monitor' | 'validate' | 'keygen' | 'keyring' | 'keyring list' | 'keyring install' | 'keyring use' | 'keyring remove' | 'tls' | 'tls ca' | 'tls ca create' | 'tls cert' | 'tls cert create' | 'dev' | 'dev cluster' | 'version' | 'completions' | 'help') return 0 ;;
   esac
   return 1
 }
@@ -44,6 +44,7 @@ _ctl_flags() {
     'join') echo '--wan --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
     'leave') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
     'force-leave') echo '--prune --wan --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
+    'rtt') echo '--wan --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
     'kv get') echo '--base64 --detailed --keys --recurse --separator --raw --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'kv put') echo '--cas --flags --base64 --modify-index --session --acquire --release --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'kv delete') echo '--cas --modify-index --recurse --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
@@ -67,13 +68,35 @@ _ctl_flags() {
     'catalog services') echo '--node --node-meta --tags --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'catalog datacenters') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'dc list') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
-    'watch') echo '--exec --once --initial --timeout --type --key --prefix --service --tag --passingonly --state --filter --shell --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'event fire') echo '--node --service --tag --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'event list') echo '--follow --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'watch') echo '--exec --once --initial --timeout --type --key --prefix --service --tag --passingonly --state --name --filter --shell --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'operator raft list-peers') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'operator raft remove-peer') echo '--id --address --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'operator raft transfer-leader') echo '--id --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'operator raft recover') echo '--address --yes --format --quiet --no-color --strict-exit --help' ;;
+    'operator autopilot get-config') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'operator autopilot set-config') echo '--cleanup-dead-servers --max-trailing-logs --min-quorum --last-contact-threshold --server-stabilization-time --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'operator autopilot state') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'operator autopilot health') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'raft peers') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'snapshot save') echo '--append-filename --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'snapshot inspect') echo '--kvdetails --kvdepth --kvfilter --format --quiet --no-color --strict-exit --help' ;;
+    'snapshot decode') echo '--no-color --strict-exit --help' ;;
+    'snapshot restore') echo '--yes --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'info') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
     'reload') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
     'maint') echo '--enable --disable --reason --service --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
     'monitor') echo '--log-level --log-json --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
     'validate') echo '--config-format --quiet --strict --format --no-color --strict-exit --help' ;;
     'keygen') echo '--no-color --strict-exit --help' ;;
+    'keyring list') echo '--primary --relay-factor --local-only --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
+    'keyring install') echo '--relay-factor --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
+    'keyring use') echo '--relay-factor --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
+    'keyring remove') echo '--relay-factor --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
+    'tls ca create') echo '--days --domain --common-name --cluster-id --name-constraint --additional-name-constraint --format --quiet --no-color --strict-exit --help' ;;
+    'tls cert create') echo '--server --client --cli --ca --key --dc --domain --days --node --additional-dnsname --additional-ipaddress --format --quiet --no-color --strict-exit --help' ;;
+    'dev cluster') echo '--servers --clients --data-dir --exec --once --timeout --encrypt --tls --config-file --datacenter --log-level --format --quiet --no-color --strict-exit --help' ;;
     'version') echo '--format --quiet --no-color --strict-exit --help' ;;
     'completions') echo '--install --no-color --strict-exit --help' ;;
     'help') echo '--no-color --strict-exit --help' ;;
@@ -95,20 +118,20 @@ _ctl_value() {
     *':format') echo 'words:table plain json yaml pretty' ;;
     *':o') echo 'words:table plain json yaml pretty' ;;
     'agent stop:pid-file') echo 'files' ;;
-    'agent stop:timeout' | 'checks register:timeout' | 'watch:timeout') echo 'any' ;;
+    'agent stop:timeout' | 'checks register:timeout' | 'watch:timeout' | 'dev cluster:timeout') echo 'any' ;;
     'members:status') echo 'any' ;;
     'members:segment') echo 'any' ;;
     'members:filter' | 'services show:filter' | 'nodes list:filter' | 'catalog nodes:filter' | 'watch:filter') echo 'any' ;;
     'kv get:separator' | 'kv list:separator') echo 'any' ;;
-    *':datacenter') echo 'datacenters' ;;
+    'kv get:datacenter' | 'kv put:datacenter' | 'kv delete:datacenter' | 'kv list:datacenter' | 'kv export:datacenter' | 'kv import:datacenter' | 'services list:datacenter' | 'services show:datacenter' | 'services register:datacenter' | 'services deregister:datacenter' | 'checks list:datacenter' | 'nodes list:datacenter' | 'nodes show:datacenter' | 'nodes deregister:datacenter' | 'catalog nodes:datacenter' | 'catalog services:datacenter' | 'catalog datacenters:datacenter' | 'dc list:datacenter' | 'event fire:datacenter' | 'event list:datacenter' | 'watch:datacenter' | 'operator raft list-peers:datacenter' | 'operator raft remove-peer:datacenter' | 'operator raft transfer-leader:datacenter' | 'operator autopilot get-config:datacenter' | 'operator autopilot set-config:datacenter' | 'operator autopilot state:datacenter' | 'operator autopilot health:datacenter' | 'raft peers:datacenter' | 'snapshot save:datacenter' | 'snapshot restore:datacenter') echo 'datacenters' ;;
     'kv put:flags') echo 'any' ;;
     'kv put:modify-index' | 'kv delete:modify-index') echo 'any' ;;
     'kv put:session') echo 'any' ;;
     'kv import:prefix') echo 'any' ;;
-    'services show:tag' | 'services register:tag' | 'watch:tag') echo 'any' ;;
-    'services register:id' | 'checks register:id') echo 'any' ;;
-    'services register:name' | 'checks register:name') echo 'any' ;;
-    'services register:address') echo 'any' ;;
+    'services show:tag' | 'services register:tag' | 'event fire:tag' | 'watch:tag') echo 'any' ;;
+    'services register:id' | 'checks register:id' | 'operator raft remove-peer:id' | 'operator raft transfer-leader:id') echo 'any' ;;
+    'services register:name' | 'checks register:name' | 'watch:name') echo 'any' ;;
+    'services register:address' | 'operator raft remove-peer:address' | 'operator raft recover:address') echo 'any' ;;
     'services register:port') echo 'any' ;;
     'services register:socket') echo 'files' ;;
     'services register:meta') echo 'any' ;;
@@ -133,23 +156,50 @@ _ctl_value() {
     'checks register:deregister-critical-service-after') echo 'any' ;;
     'catalog nodes:near') echo 'any' ;;
     'catalog nodes:node-meta' | 'catalog services:node-meta') echo 'any' ;;
-    'watch:exec') echo 'any' ;;
+    'event fire:node' | 'tls cert create:node') echo 'any' ;;
+    'event fire:service') echo 'any' ;;
+    'watch:exec' | 'dev cluster:exec') echo 'any' ;;
     'watch:type') echo 'any' ;;
     'watch:key') echo 'keys' ;;
     'watch:prefix') echo 'keys' ;;
     'watch:passingonly') echo 'any' ;;
     'watch:state') echo 'any' ;;
+    'operator autopilot set-config:max-trailing-logs') echo 'any' ;;
+    'operator autopilot set-config:min-quorum') echo 'any' ;;
+    'operator autopilot set-config:last-contact-threshold') echo 'any' ;;
+    'operator autopilot set-config:server-stabilization-time') echo 'any' ;;
+    'snapshot save:append-filename') echo 'any' ;;
+    'snapshot inspect:kvdepth') echo 'any' ;;
+    'snapshot inspect:kvfilter') echo 'any' ;;
     'maint:reason') echo 'any' ;;
-    'monitor:log-level') echo 'any' ;;
+    'monitor:log-level' | 'dev cluster:log-level') echo 'any' ;;
     'validate:config-format') echo 'any' ;;
+    'keyring list:relay-factor' | 'keyring install:relay-factor' | 'keyring use:relay-factor' | 'keyring remove:relay-factor') echo 'any' ;;
+    'tls ca create:days' | 'tls cert create:days') echo 'any' ;;
+    'tls ca create:domain' | 'tls cert create:domain') echo 'any' ;;
+    'tls ca create:common-name') echo 'any' ;;
+    'tls ca create:cluster-id') echo 'any' ;;
+    'tls ca create:additional-name-constraint') echo 'any' ;;
+    'tls cert create:ca') echo 'files' ;;
+    'tls cert create:key') echo 'files' ;;
+    'tls cert create:dc') echo 'any' ;;
+    'tls cert create:additional-dnsname') echo 'any' ;;
+    'tls cert create:additional-ipaddress') echo 'any' ;;
+    'dev cluster:servers') echo 'any' ;;
+    'dev cluster:clients') echo 'any' ;;
+    'dev cluster:data-dir') echo 'any' ;;
+    'dev cluster:config-file') echo 'files' ;;
+    'dev cluster:datacenter') echo 'any' ;;
   esac
 }
 
 _ctl_argument() {
   case "$1:$2" in
-    ':0') echo 'words:agent members join leave force-leave kv services checks nodes catalog dc watch info reload maint monitor validate keygen version completions help' ;;
+    ':0') echo 'words:agent members join leave force-leave rtt kv services checks nodes catalog dc event watch operator raft snapshot info reload maint monitor validate keygen keyring tls dev version completions help' ;;
     'agent:0') echo 'words:start status stop' ;;
     'force-leave:0') echo 'nodes' ;;
+    'rtt:0') echo 'nodes' ;;
+    'rtt:1') echo 'nodes' ;;
     'kv:0') echo 'words:get put delete list export import' ;;
     'kv get:0') echo 'keys' ;;
     'kv put:0') echo 'keys' ;;
@@ -172,9 +222,25 @@ _ctl_argument() {
     'nodes deregister:0') echo 'nodes' ;;
     'catalog:0') echo 'words:nodes services datacenters' ;;
     'dc:0') echo 'words:list' ;;
-    'watch:0') echo 'words:key keyprefix services nodes service checks' ;;
+    'event:0') echo 'words:fire list' ;;
+    'watch:0') echo 'words:key keyprefix services nodes service checks event' ;;
     'watch:1') echo 'keys' ;;
+    'operator:0') echo 'words:raft autopilot' ;;
+    'operator raft:0') echo 'words:list-peers remove-peer transfer-leader recover' ;;
+    'operator raft recover:'*) echo 'files' ;;
+    'operator autopilot:0') echo 'words:get-config set-config state health' ;;
+    'raft:0') echo 'words:peers' ;;
+    'snapshot:0') echo 'words:save inspect decode restore' ;;
+    'snapshot save:0') echo 'files' ;;
+    'snapshot inspect:0') echo 'files' ;;
+    'snapshot decode:0') echo 'files' ;;
+    'snapshot restore:0') echo 'files' ;;
     'validate:'*) echo 'files' ;;
+    'keyring:0') echo 'words:list install use remove' ;;
+    'tls:0') echo 'words:ca cert' ;;
+    'tls ca:0') echo 'words:create' ;;
+    'tls cert:0') echo 'words:create' ;;
+    'dev:0') echo 'words:cluster' ;;
     'completions:0') echo 'words:bash zsh fish' ;;
   esac
 }

@@ -45,8 +45,13 @@ class Reader:
         self._size = len(data)
 
     @property
+    def position(self) -> int:
+        """How many bytes have been read."""
+        return cast(int, self._unpacker.tell())
+
+    @property
     def at_end(self) -> bool:
-        return cast(int, self._unpacker.tell()) >= self._size
+        return self.position >= self._size
 
     def byte(self) -> int:
         """The next byte as it is."""

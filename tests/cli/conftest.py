@@ -139,7 +139,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.answer()
 
-    do_PUT = do_DELETE = do_GET
+    do_PUT = do_POST = do_DELETE = do_GET
 
     def log_message(self, *_):
         pass

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from cli.payload import shape, to_text
-from cli.watchplan import Progress, back_off
+from cli.watchplan import KEPT, EventProgress, News, Progress, back_off
 from tests.cli.conftest import DB, NODES, FakeAgent, check
 
 RECORDED_KEY = (
@@ -19,18 +19,18 @@ RECORDED_KEY = (
 
 def test_progress():
     progress = Progress()
-    assert progress.moves(5, None)  # the first state, even "no such key"
-    assert not progress.moves(5, "x")  # the index must move ...
-    assert not progress.moves(6, None)  # ... and the value differ
-    assert progress.moves(7, "x")
+    assert progress.take(5, None)[0]  # the first state, even "no such key"
+    assert not progress.take(5, "x")[0]  # the index must move ...
+    assert not progress.take(6, None)[0]  # ... and the value differ
+    assert progress.take(7, "x")[0]
     assert progress.index == 7
-    assert progress.moves(3, "y")  # a restored agent: what it has is new
+    assert progress.take(3, "y")[0]  # a restored agent: what it has is new
     assert progress.index == 0
-    assert not progress.moves(3, "y")
+    assert not progress.take(3, "y")[0]
     assert progress.index == 3
     quiet = Progress(initial=False)
-    assert not quiet.moves(5, "a")
-    assert quiet.moves(6, "b")
+    assert not quiet.take(5, "a")[0]
+    assert quiet.take(6, "b")[0]
 
 
 def test_back_off():
@@ -79,7 +79,7 @@ def test_payloads_as_recorded():
         ([], "Watch type must be specified\n"),
         (["-type=zork"], "Unsupported watch type: zork\n"),
         (["zork"], "Unsupported watch type: zork\n"),
-        (["-type=event"], "Unsupported watch type: event\n"),
+        (["-type=event", "-key=a"], "Invalid parameters: [key]\n"),
         (["-type=connect_roots"], "Type connect_roots is not supported in the CLI tool\n"),
         (["-type=key"], "Must specify a single key to watch\n"),
         (["key"], "Must specify a single key to watch\n"),
@@ -280,3 +280,60 @@ def test_errors_are_told_and_waited_out(spawn, agent, eventually):
     out, err = watching.communicate(timeout=10)
     assert (watching.returncode, out) == (0, b"null\n")
     assert b"Unexpected response code: 500 (No cluster leader); next try in 0.5s\n" in err
+
+
+def event(number, name="deploy"):
+    return {
+        "ID": f"cda8fb6d-5ef6-44d2-a5ea-d10efdcbd{number:03}",
+        "Name": name,
+        "Payload": "djI=",
+        "NodeFilter": "",
+        "ServiceFilter": "",
+        "TagFilter": "",
+        "Version": 1,
+        "LTime": number,
+    }
+
+
+def test_events_are_handed_over_once():
+    progress = EventProgress(initial=True, empty=False)
+    assert progress.take(9, [event(1), event(2)]) == (True, [event(1), event(2)])
+    assert progress.take(5, [event(1), event(2), event(3)]) == (True, [event(3)])
+    assert progress.index == 5, "it is made of an id and may go down"
+    assert progress.take(5, [event(2), event(3)])[0] is False
+    assert progress.take(7, [])[0] is False, "the agent was started anew"
+    assert progress.take(8, [event(3), event(4)]) == (True, [event(4)])
+    quiet = EventProgress(initial=False, empty=True)
+    assert quiet.take(9, [event(1)])[0] is False
+    assert quiet.take(7, [event(1), event(2)]) == (True, [event(2)])
+    assert EventProgress(initial=True, empty=False).take(1, [])[0] is False
+    assert EventProgress(initial=True, empty=True).take(1, []) == (True, [])
+
+
+def test_what_was_seen_is_forgotten_in_the_end():
+    news = News()
+    for number in range(3 * KEPT):
+        assert len(news.of([{"ID": str(number)}])) == 1
+    assert len(news.of([{"ID": "0"}, {"ID": str(3 * KEPT - 1)}])) == 1
+
+
+def test_events_of_the_past_run_nothing_unless_asked_for(spawn, agent, tmp_path, eventually):
+    agent.answers["/v1/event/list"] = [event(1)]
+    path = tmp_path / "seen"
+    spawn("watch", "event", "deploy", "--exec", f"cat >> {path}")
+    replaying = tmp_path / "replayed"
+    spawn("watch", "-type=event", "-name=deploy", f"cat >> {replaying}")
+    eventually(lambda: len(agent.requests) == 4)  # both wait for what comes next
+    agent.change("/v1/event/list", [event(1), event(2)])
+    eventually(lambda: path.exists() and len(replaying.read_text().splitlines()) == 2)
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [[event(2)]]
+    assert [json.loads(line) for line in replaying.read_text().splitlines()] == [[event(1)], [event(2)]]
+    assert agent.requests[0][1] == "/v1/event/list?name=deploy"
+
+
+def test_an_event_watch_prints(ctl, agent):
+    agent.answers["/v1/event/list"] = []
+    assert ctl("watch", "-type=event").out == "[]\n"
+    agent.answers["/v1/event/list"] = [event(1)]
+    assert json.loads(ctl("watch", "-type=event", "-name=deploy").out) == [event(1)]
+    assert "deploy" in ctl("watch", "event", "--initial", "--once", "-o", "table").out

@@ -17,6 +17,7 @@ DIRECTION = {
     "machine": set(),
     "version": set(),
     "metrics": set(),
+    "certs": set(),
     "codec": set(),
     "raft": {"codec"},
     "store": {"codec"},
@@ -80,7 +81,7 @@ HEAVY = {
     *("cryptography", "yaml", "tomllib", "email", "http.client"),
 }
 # The daemon itself, and what reads configuration files as the daemon does.
-LOAD_AGENT = {"agent.py", "template.py", "definitions.py"}
+LOAD_AGENT = {"agent.py", "template.py", "definitions.py", "recover.py"}
 RARE = {
     *(
         "typer",

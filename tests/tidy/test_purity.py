@@ -17,6 +17,8 @@ MODULES = {
     *("time", "secrets", "logging", "socket", "ssl", "http", "ftplib", "smtplib"),
     *("httpx", "httptools", "h2", "cryptography"),
 }
+# Ciphers get their nonces as arguments; new private keys are nothing that a test may decide.
+CRYPTOGRAPHY_ALLOWED = {Path("core/gossip/keyring.py"), Path("core/certs.py")}
 NAMES = {"open", "input", "print", "exec", "eval", "__import__", "breakpoint", "globals"}
 # Attributes of modules that core may import, which look at the world all the same.
 CALLS = {
@@ -79,7 +81,10 @@ def _reaches(node: ast.AST, imported: set[str]) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", python_files("core"), ids=str)
 def test_core_is_pure(path: Path) -> None:
-    assert list(impurities(tree(path))) == []
+    found = list(impurities(tree(path)))
+    if path in CRYPTOGRAPHY_ALLOWED:
+        found = [text for text in found if "imports cryptography." not in text]
+    assert found == []
 
 
 @pytest.mark.parametrize(
