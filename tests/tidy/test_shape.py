@@ -19,6 +19,8 @@ LONG_FUNCTIONS: dict[str, str] = {}
 BROAD: dict[str, str] = {
     "agent/front.py:serve": "a defect in one endpoint answers 500, the agent lives on",
     "agent/exchange.py:_work": "the same for endpoints that take time",
+    "agent/gossip_thread.py:guard": "a packet that finds a defect must not end gossip",
+    "agent/gossip.py:_tell": "a callback that breaks must not keep the next events from the agent",
     "agent/raft_waiting.py:tell": "a caller that breaks must not stop the log from being applied",
 }
 
