@@ -25,7 +25,7 @@ class ConsulEvent(Struct, frozen=True, omit_defaults=True):
     payload: bytes = field(name="p", default=b"")
     service_filter: str = field(name="sf", default="")
     tag_filter: str = field(name="tf", default="")
-    version: int = field(name="v", default=0)
+    version: int = field(name="v", default_factory=lambda: VERSION)  # a factory's default is written
 
     @property
     def serf_name(self) -> str:
