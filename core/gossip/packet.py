@@ -53,7 +53,10 @@ class Envelope:
 
     def open_packet(self, packet: bytes) -> bytes:
         """The message in `packet`. DecodeError: not for us, or broken."""
-        label, start = split_label(packet) or (b"", len(packet))
+        found = split_label(packet)
+        if found is None:
+            raise DecodeError("an incomplete packet")
+        label, start = found
         if label != self.label:
             raise DecodeError(f"packet with the label {label!r}")
         message = packet[start:]

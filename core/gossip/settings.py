@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 META_LIMIT = 512  # bytes of a node's meta (its tags)
+NAME_LIMIT = 512  # bytes of a node's name: with its meta it still fits into a packet
 
 
 class GossipSettings(Struct, frozen=True, kw_only=True):

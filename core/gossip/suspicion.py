@@ -45,6 +45,11 @@ class Suspicion:
         self.deadline = self.start + patience(self.confirmations, self.wanted, self.shortest, self.longest)
         return True
 
+    def postpone(self, seconds: float) -> None:
+        """The clock stood still for so long."""
+        self.start += seconds
+        self.deadline += seconds
+
 
 def patience(confirmations: int, wanted: int, shortest: float, longest: float) -> float:
     """Seconds from suspicion to death after so many confirmations."""
