@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Protocol
+from typing import Protocol, cast
 
 from agent.raft_lane import tune
 from agent.raft_receive import Receiving
@@ -55,9 +55,8 @@ class Inbound(asyncio.Protocol):
         self.source = ""  # id of the server at the other end, once it has said so
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        tune(transport)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
+        tune(self._transport)
 
     @property
     def waits(self) -> bool:

@@ -9,7 +9,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 from core.errors import CtlError
 from core.raft.messages import (
@@ -152,9 +152,8 @@ class _Line(asyncio.Protocol):
         self._error = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        tune(transport)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
+        tune(self._transport)
         self._lane.opened(self)
 
     def send(self, request: Request, data: bytes) -> None:
