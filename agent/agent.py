@@ -12,25 +12,31 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent import describe, identity, joining, settings
+from agent import describe, identity, settings
 from agent.calls import Calls
+from agent.cluster import Cluster
+from agent.dial import Dialer
 from agent.dns import DnsServer
+from agent.dns_catalog import CachedCatalog
+from agent.events import EventLog
 from agent.front import Front
 from agent.http import HttpServer
-from agent.leader import LeaderDuties
 from agent.listeners import Listeners
 from agent.local import LocalAgent
 from agent.logs import LogHub, Subscription, get_logger, set_level
 from agent.raft import RaftService
+from agent.raft_transport import RaftTransport, configured
+from agent.server import Server
 from agent.sync import CallsCatalog
 from agent.telemetry import Telemetry
 from agent.wire import Wire
 from core.api.router import Router
 from core.api.table import ROUTES
 from core.config.diff import Reload, compare
-from core.errors import ConfigError, Unavailable
+from core.dns.answer import Catalog
+from core.errors import ConfigError
 from core.metrics import Metrics
-from core.node.leader import MemberFacts
+from core.node.servers import ServerFacts
 from core.store.fsm import FSM
 from core.store.structs import Node
 
@@ -69,6 +75,9 @@ class Agent:
         self._telemetry = Telemetry(self.metrics, settings.sinks(config))
         self._fsm = FSM()
         self.store = self._fsm.store
+        self.tls = settings.rpc_tls(config)
+        self.dialer = Dialer(self._loop, self.tls, addresses.bind)
+        self._transport = RaftTransport(self.dialer, self._locate) if config["server"] else None
         self.raft = self._make_raft() if config["server"] else None
         self.calls = Calls(
             self.store, self.raft, config["datacenter"], world, self._loop, settings.calls(config)
@@ -93,15 +102,28 @@ class Agent:
             max(settings.OTHER_BODIES, config["limits.kv_max_value_size"]),
         )
         self._listeners = Listeners(self.http, config, self._log, world.wall)
-        self.dns = DnsServer(self.store, settings.dns(config), world, self.metrics)
-        self._duties = LeaderDuties(self.calls, self._facts, config["datacenter"], get_logger("agent.leader"))
-        self.local = LocalAgent(
+        self.dns = DnsServer(self._names(), settings.dns(config), world, self.metrics)
+        self.local: LocalAgent = LocalAgent(
             world,
             self._node(config),
             CallsCatalog(self.calls),
             self.data_dir,
             settings.local(config),
             self._log,
+        )
+        self.cluster = Cluster(self)
+        self.server: Server | None = None
+        if self.raft is not None and self._transport is not None:
+            self.server = Server(self, self.cluster, self.raft, self._transport)
+            self.calls.server = self.server
+
+    def _names(self) -> Catalog:
+        """Where DNS looks: a server into its state, unless names must not be stale; others ask."""
+        config = self.config
+        if self.raft is not None and config["dns_config.allow_stale"]:
+            return self.store
+        return CachedCatalog(
+            self.calls.cache, config["dns_config.allow_stale"], config["dns_config.max_stale"]
         )
 
     def _node(self, config: Config) -> Node:
@@ -124,7 +146,12 @@ class Agent:
             settings.raft(self.config),
             self.world,
             self.metrics,
+            self._transport,
         )
+
+    def _locate(self, server_id: str, address: str) -> ServerFacts | None:
+        """Where Raft reaches a server: gossip's word, else the address in the configuration."""
+        return self.cluster.server(server_id) or configured(server_id, address, self.datacenter)
 
     # life
 
@@ -137,11 +164,15 @@ class Agent:
         self._telemetry.start(self.world.wall())
         self.metrics.register_collector(self._collect)
         if self.raft is not None:
-            self.raft.on_leader(self._leader_changed)
             await self.raft.start(self.config["bootstrap"] or self.config.dev)
+        if self.server is not None:
+            self.server.open()
         await self._listeners.open(self.addresses.http, self.addresses.https)
         await self.local.start(self.config.services, self.config.checks)
         await self._start_dns()
+        await self.cluster.start()
+        if self.raft is not None:  # a leader's duties need gossip
+            self.raft.on_leader(self._leader_changed)
         await self._listeners.open_default_socket()
 
     def _warn_of_watches(self, config: Config) -> None:
@@ -170,9 +201,12 @@ class Agent:
     async def stop(self) -> None:
         """Close everything, keeping what must last."""
         self.http.stop_accepting()
-        self._duties.stop()
+        if self.server is not None:
+            self.server.stop()
         await self.dns.stop()
         await self.local.stop()
+        await self.cluster.stop()
+        self.calls.cache.stop()
         if self.raft is not None:
             await self.raft.stop()
         self.http.close_connections()
@@ -181,7 +215,8 @@ class Agent:
 
     def _leader_changed(self, is_leader: bool) -> None:
         self.front.forget_answers()
-        self._duties.leading(is_leader)
+        if self.server is not None:
+            self.server.leading(is_leader)
         if is_leader:
             self._log.info("cluster leadership acquired")
             self.local.server_up()
@@ -191,9 +226,6 @@ class Agent:
                 # Its state would differ from the others' from here on: better no answer than a wrong one.
                 self._log.error("stopping: the log cannot be applied", error=str(self.raft.failure))
                 self.stopping.set()
-
-    def _facts(self) -> list[MemberFacts]:
-        return [describe.facts(self)]
 
     def _collect(self, metrics: Metrics) -> None:
         """What is counted where it happens, told when someone asks for the metrics."""
@@ -218,16 +250,24 @@ class Agent:
         return size
 
     @property
+    def txn_max_req_len(self) -> int:
+        size: int = self.config["limits.txn_max_req_len"]
+        return size
+
+    @property
     def is_leader(self) -> bool:
         return self.raft is not None and self.raft.is_leader
 
     def known_datacenters(self) -> list[str]:
-        return [self.datacenter]
+        return self.cluster.datacenters()
 
     def members(self, wan: bool) -> list[dict[str, Any]]:
-        if wan and not self.config["server"]:
-            return []
-        return [describe.member(self, wan)]
+        pool = self.cluster.wan if wan else self.cluster.lan
+        return [] if pool is None else [describe.member(member) for member in pool.members()]
+
+    @property
+    def events(self) -> EventLog:
+        return self.cluster.events
 
     def self_description(self) -> dict[str, Any]:
         return describe.about(self)
@@ -264,16 +304,22 @@ class Agent:
         return self.world.wall()
 
     async def join(self, address: str, wan: bool) -> None:
-        """Join a cluster: only oneself can be joined until agents gossip."""
-        await joining.join(self, address, wan)
+        """Join the pool of whoever is at `address`."""
+        await self.cluster.join(address, wan)
 
     async def force_leave(self, node: str, prune: bool) -> None:
-        """Push a failed member out; nobody but this agent is a member."""
-        if node != self.node_name:
-            raise Unavailable(f"agent: No node found with name '{node}'")
+        """Push a failed member out."""
+        await self.cluster.force_leave(node, prune)
 
     async def leave(self) -> None:
-        """Leave in peace and stop. With no other member there is nobody to tell."""
+        """Leave in peace and stop: the cluster knows before this returns."""
+        self._log.info("leaving")
+        self.calls.leaving = True
+        if self.server is not None:
+            await self.server.hand_over()
+        await self.cluster.leave()
+        if self.server is not None:
+            await self.server.drain(settings.seconds(self.config["performance.leave_drain_time"]))
         self._log.info("leaving: graceful leave complete, shutting down")
         self.exit_code = 0
         # The answer to the request that asked goes out first.
@@ -294,6 +340,9 @@ class Agent:
         self.local.state.set_node(self._node(config))
         self.local.state.discard_check_output = config["discard_check_output"]
         self.config = config
+        self.cluster.reload()
+        if self.server is not None:
+            self.server.configure(config)
         set_level(config["log_level"])
         self.dns.reload(settings.dns(config))
         self.http.max_conns_per_client = config["limits.http_max_conns_per_client"]

@@ -8,29 +8,15 @@ import platform
 import sys
 from typing import TYPE_CHECKING, Any
 
-from core.node.leader import MemberFacts
 from core.version import CONSUL_VERSION, VERSION
 
 if TYPE_CHECKING:
     from agent.agent import Agent
-
-_ALIVE = 1
-_SERF_PORTS = {False: "ports.serf_lan", True: "ports.serf_wan"}
-
-
-def facts(agent: Agent) -> MemberFacts:
-    """This agent as the leader sees it."""
-    return MemberFacts(
-        id=agent.node_id,
-        name=agent.node_name,
-        address=agent.addresses.advertise,
-        server=agent.config["server"],
-        port=agent.config["ports.server"],
-        version=CONSUL_VERSION,
-    )
+    from core.gossip.member import Member
+    from core.store.structs import Coord
 
 
-def tags(agent: Agent) -> dict[str, str]:
+def tags(agent: Agent, wan: bool = False) -> dict[str, str]:
     """The gossip tags (protocols/gossip.md 9.2 and 9.3): clients of the API read them too."""
     config = agent.config
     found = {
@@ -51,8 +37,11 @@ def tags(agent: Agent) -> dict[str, str]:
         "port": str(config["ports.server"]),
         "raft_vsn": "3",
         "role": "consul",
-        "wan_join_port": str(config["ports.serf_wan"]),
     }
+    if not wan and config["ports.serf_wan"] > 0:
+        found["wan_join_port"] = str(config["ports.serf_wan"])
+    if agent.tls is not None and agent.tls.outgoing(agent.datacenter) is not None:
+        found["use_tls"] = "1"
     if config["bootstrap"] or config.dev:
         found["bootstrap"] = "1"
     elif config["bootstrap_expect"]:
@@ -60,37 +49,29 @@ def tags(agent: Agent) -> dict[str, str]:
     return found
 
 
-def member(agent: Agent, wan: bool) -> dict[str, Any]:
-    """This agent's entry in the member list."""
+def member(one: Member) -> dict[str, Any]:
+    """An entry of the member list."""
     return {
-        "Name": f"{agent.node_name}.{agent.datacenter}" if wan else agent.node_name,
-        "Addr": agent.addresses.advertise_wan if wan else agent.addresses.advertise,
-        "Port": agent.config[_SERF_PORTS[wan]],
-        "Tags": tags(agent),
-        "Status": _ALIVE,
-        "ProtocolMin": 1,
-        "ProtocolMax": 5,
-        "ProtocolCur": 2,
-        "DelegateMin": 2,
-        "DelegateMax": 5,
-        "DelegateCur": 4,
+        "Name": one.name,
+        "Addr": one.address,
+        "Port": one.port,
+        "Tags": one.tags,
+        "Status": one.status,
+        "ProtocolMin": one.protocol[0],
+        "ProtocolMax": one.protocol[1],
+        "ProtocolCur": one.protocol[2],
+        "DelegateMin": one.delegate[0],
+        "DelegateMax": one.delegate[1],
+        "DelegateCur": one.delegate[2],
     }
 
 
-def _serf(agent: Agent) -> dict[str, str]:
-    """Serf's statistics of a pool whose only member is this agent."""
-    numbers = (
-        "coordinate_resets",
-        "event_queue",
-        "failed",
-        "health_score",
-        "intent_queue",
-        "left",
-        "query_queue",
-    )
-    found = dict.fromkeys(numbers, "0")
-    found |= {"encrypted": "false", "event_time": "1", "member_time": "1", "members": "1", "query_time": "1"}
-    return dict(sorted(found.items()))
+def _own(agent: Agent) -> dict[str, Any]:
+    """This agent's entry in the member list."""
+    for one in agent.cluster.lan.members():
+        if one.name == agent.node_name:
+            return member(one)
+    return {}
 
 
 def stats(agent: Agent) -> dict[str, dict[str, str]]:
@@ -112,7 +93,7 @@ def stats(agent: Agent) -> dict[str, dict[str, str]]:
             "os": sys.platform,
             "version": f"python{platform.python_version()}",
         },
-        "serf_lan": _serf(agent),
+        "serf_lan": agent.cluster.lan.stats(),
     }
     if server:
         consul |= {
@@ -122,9 +103,10 @@ def stats(agent: Agent) -> dict[str, dict[str, str]]:
             "leader_addr": agent.leader_address(),
         }
         found["raft"] = agent.raft_stats()
-        found["serf_wan"] = _serf(agent)
+        if agent.cluster.wan is not None:
+            found["serf_wan"] = agent.cluster.wan.stats()
     else:
-        consul["known_servers"] = "0"
+        consul["known_servers"] = str(len(agent.calls.servers))
     return found
 
 
@@ -141,11 +123,20 @@ def about(agent: Agent) -> dict[str, Any]:
             "Version": CONSUL_VERSION,
         },
         "DebugConfig": config.to_debug(),
-        "Coord": {"Vec": [0, 0, 0, 0, 0, 0, 0, 0], "Error": 1.5, "Adjustment": 0, "Height": 1e-05},
-        "Member": member(agent, False),
+        "Coord": _coordinate(agent.cluster.lan.coordinate()),
+        "Member": _own(agent),
         "Stats": stats(agent),
         "Meta": {**config["node_meta"], "consul-network-segment": ""},
         "Ctl": {"Version": VERSION},
+    }
+
+
+def _coordinate(coord: Coord) -> dict[str, Any]:
+    return {
+        "Vec": coord.vec,
+        "Error": coord.error,
+        "Adjustment": coord.adjustment,
+        "Height": coord.height,
     }
 
 

@@ -114,6 +114,10 @@ class LocalAgent:
         """There is a server, or a leader: sync soon."""
         self.sync.server_up()
 
+    def set_nodes(self, count: int) -> None:
+        """How many agents are alive: in large clusters each looks at the catalog less often."""
+        self.sync.set_nodes(count)
+
     def counts(self) -> dict[str, str]:
         """How many there are of what, as `consul info` shows it."""
         return {

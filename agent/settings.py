@@ -4,22 +4,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from agent import logs, telemetry
 from agent.calls import CallSettings
 from agent.checks import CheckSettings
 from agent.checks_net import AgentTls
 from agent.front import FrontSettings
+from agent.gossip import PoolSettings as GossipSettings
+from agent.leader import LeaderSettings
 from agent.local import LocalSettings
+from agent.pool import PoolSettings
 from agent.raft import RaftSettings
-from agent.tls import TlsFiles
+from agent.rpc import ALPN_NAMES, RpcLimits
+from agent.tls import RpcTls, TlsFiles
 from core.codec.duration import SECOND
 from core.dns.settings import DnsSettings, Soa
+from core.gossip.admission import lan_admission, wan_admission
+from core.gossip.settings import LAN, WAN
 from core.raft.settings import Settings as Timing
+from core.store.structs import AutopilotConfig
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from core.config.addresses import Addresses
     from core.config.settings import Config
 
 OTHER_BODIES = 8 << 20  # bytes; what an endpoint takes that has no limit of its own
+
+
+# Seconds until an unused RPC connection is closed (protocols/rpc.md section 5).
+CLIENT_IDLE, SERVER_IDLE = 127.0, 120.0
 
 
 def seconds(nanoseconds: int) -> float:
@@ -137,4 +153,98 @@ def _check_tls(config: Config) -> AgentTls | None:
         ca_path=config["tls.defaults.ca_path"],
         cert_file=config["tls.defaults.cert_file"],
         key_file=config["tls.defaults.key_file"],
+    )
+
+
+def rpc_files(config: Config) -> TlsFiles:
+    """The files of RPC between agents."""
+    return TlsFiles(
+        cert_file=config["tls.internal_rpc.cert_file"],
+        key_file=config["tls.internal_rpc.key_file"],
+        ca_file=config["tls.internal_rpc.ca_file"],
+        ca_path=config["tls.internal_rpc.ca_path"],
+        verify_incoming=config["tls.internal_rpc.verify_incoming"],
+        min_version=config["tls.internal_rpc.tls_min_version"],
+        cipher_suites=config["tls.internal_rpc.tls_cipher_suites"],
+    )
+
+
+def rpc_tls(config: Config) -> RpcTls | None:
+    """TLS between agents, None when nothing of it is configured. ConfigError."""
+    files = rpc_files(config)
+    verifies = config["tls.internal_rpc.verify_outgoing"] or config["tls.internal_rpc.verify_server_hostname"]
+    if not (files.complete or files.verify_incoming or verifies):
+        return None
+    return RpcTls(
+        files,
+        verify_outgoing=config["tls.internal_rpc.verify_outgoing"],
+        verify_server_hostname=config["tls.internal_rpc.verify_server_hostname"],
+        domain=config["domain"],
+        alpn=ALPN_NAMES,
+    )
+
+
+def rpc_limits(config: Config) -> RpcLimits:
+    return RpcLimits(
+        handshake_timeout=seconds(config["limits.rpc_handshake_timeout"]),
+        max_conns_per_client=config["limits.rpc_max_conns_per_client"],
+    )
+
+
+def pool(config: Config) -> PoolSettings:
+    return PoolSettings(
+        call_timeout=seconds(config["limits.rpc_client_timeout"]),
+        hold=seconds(config["performance.rpc_hold_timeout"]),
+        idle=SERVER_IDLE if config["server"] else CLIENT_IDLE,
+    )
+
+
+def gossip(
+    config: Config, addresses: Addresses, data_dir: Path | None, tags: dict[str, str], wan: bool
+) -> GossipSettings:
+    """One gossip pool."""
+    name, place = ("wan", "serf_wan") if wan else ("lan", "serf_lan")
+    profile = f"gossip_{name}"
+    timing = replace(
+        WAN if wan else LAN,
+        gossip_nodes=config[f"{profile}.gossip_nodes"],
+        gossip_interval=seconds(config[f"{profile}.gossip_interval"]),
+        probe_interval=seconds(config[f"{profile}.probe_interval"]),
+        probe_timeout=seconds(config[f"{profile}.probe_timeout"]),
+        suspicion_mult=config[f"{profile}.suspicion_mult"],
+        retransmit_mult=config[f"{profile}.retransmit_mult"],
+        reconnect_timeout=seconds(config["reconnect_timeout_wan" if wan else "reconnect_timeout"]),
+        allowed_networks=tuple(config[f"{place}_allowed_cidrs"]),
+        verify_incoming=config["encrypt_verify_incoming"],
+        verify_outgoing=config["encrypt_verify_outgoing"],
+        coordinates=not config["disable_coordinates"],
+    )
+    node, datacenter = config["node_name"], config["datacenter"]
+    return GossipSettings(
+        name=f"{node}.{datacenter}" if wan else node,
+        bind=addresses.serf_wan if wan else addresses.serf_lan,
+        port=config[f"ports.{place}"],
+        tags=tags,
+        timing=timing,
+        advertise=addresses.advertise_wan if wan else addresses.advertise,
+        encrypt=config["encrypt"],
+        data_dir=data_dir,
+        keyring_file=not config["disable_keyring_file"],
+        rejoin_after_leave=config["rejoin_after_leave"],
+        admission=wan_admission if wan else lan_admission(node, tags["id"], datacenter),
+    )
+
+
+def leader(config: Config) -> LeaderSettings:
+    """What a leader does, and with what autopilot begins."""
+    timing = raft(config).timing
+    return LeaderSettings(
+        autopilot=AutopilotConfig(
+            cleanup_dead_servers=config["autopilot.cleanup_dead_servers"],
+            last_contact_threshold=config["autopilot.last_contact_threshold"],
+            max_trailing_logs=config["autopilot.max_trailing_logs"],
+            min_quorum=config["autopilot.min_quorum"],
+            server_stabilization_time=config["autopilot.server_stabilization_time"],
+        ),
+        heartbeat_gap=2 * timing.heartbeat_interval,
     )

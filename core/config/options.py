@@ -89,18 +89,15 @@ ADDRESSES = [
 ]
 
 JOINING = [
-    O("retry_join", "strings", [], "Address to join, tried until it works; may be repeated.", "retry-join",
-      unused=NOT_YET),
+    O("retry_join", "strings", [], "Address to join, tried until it works; may be repeated.", "retry-join"),
     O("retry_interval", "duration", 30 * SECOND, "Time between tries to join.", "retry-interval"),
     O("retry_max", "int", 0, "Number of tries to join; 0 is no limit.", "retry-max"),
-    O("retry_join_wan", "strings", [], "Address to join on the WAN; may be repeated.", "retry-join-wan",
-      unused=NOT_YET),
+    O("retry_join_wan", "strings", [], "Address to join on the WAN; may be repeated.", "retry-join-wan"),
     O("retry_interval_wan", "duration", 30 * SECOND, "Time between tries to join the WAN.",
       "retry-interval-wan"),
     O("retry_max_wan", "int", 0, "Number of tries to join the WAN; 0 is no limit.", "retry-max-wan"),
-    O("start_join", "strings", [], "Address to join once at start; may be repeated.", "join", unused=NOT_YET),
-    O("start_join_wan", "strings", [], "Address to join once on the WAN; may be repeated.", "join-wan",
-      unused=NOT_YET),
+    O("start_join", "strings", [], "Address to join once at start; may be repeated.", "join"),
+    O("start_join_wan", "strings", [], "Address to join once on the WAN; may be repeated.", "join-wan"),
     O("rejoin_after_leave", "bool", False, "Join the known nodes again after a leave.", "rejoin"),
     O("leave_on_terminate", "bool", None, "Leave on SIGTERM (default: clients only)."),
     O("skip_leave_on_interrupt", "bool", None, "Do not leave on SIGINT (default: servers only)."),
@@ -117,8 +114,7 @@ JOINING = [
 ]
 
 GOSSIP = [
-    O("encrypt", "string", "", "Gossip key: 16, 24 or 32 bytes in base64.", "encrypt", secret=True,
-      unused=NOT_YET),
+    O("encrypt", "string", "", "Gossip key: 16, 24 or 32 bytes in base64.", "encrypt", secret=True),
     O("encrypt_verify_incoming", "bool", True, "Refuse gossip that is not encrypted."),
     O("encrypt_verify_outgoing", "bool", True, "Encrypt all gossip that is sent."),
     O("disable_keyring_file", "bool", False, "Do not store the keyring.", "disable-keyring-file", dev=True),

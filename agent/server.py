@@ -1,0 +1,151 @@
+"""What only a server does: it listens for RPC, takes part in Raft, and has duties while it leads.
+
+It is also what the actions of core/api see of the server that they run on (ServerDoor)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from agent import settings
+from agent.bootstrap import Bootstrap
+from agent.coordinates import CoordinateBatch
+from agent.leader import Leadership
+from agent.logs import get_logger
+from agent.rpc import MULTIPLEX, RAFT, SINGLE, RpcListener
+from agent.rpc_serve import RpcServer
+from agent.sessions import Sessions
+from core.codec import wire
+from core.errors import CtlError
+from core.gossip.member import MemberEvent
+from core.node.autopilot import Health, RaftStats
+from core.node.cluster import Me
+
+if TYPE_CHECKING:
+    from agent.agent import Agent
+    from agent.cluster import Cluster
+    from agent.gossip import GossipPool
+    from agent.raft import RaftService
+    from agent.raft_transport import RaftTransport
+    from core.config.settings import Config
+    from core.gossip.member import GossipEvent
+    from core.node.servers import ServerFacts
+    from core.store.state import Store
+    from core.store.structs import Session
+
+_HAND_OVER_SECONDS = 5.0
+
+
+class Server:
+    """One server of its datacenter."""
+
+    def __init__(self, agent: Agent, cluster: Cluster, raft: RaftService, transport: RaftTransport) -> None:
+        loop = self._loop = asyncio.get_running_loop()
+        self._log = get_logger("agent.server")
+        config = agent.config
+        self.datacenter: str = agent.datacenter
+        self.store: Store = agent.store
+        self.raft = raft
+        self.lan: GossipPool = cluster.lan
+        self.wan: GossipPool | None = cluster.wan
+        self.coordinates = CoordinateBatch(raft.apply, get_logger("agent.server.coordinate"))
+        self._transport = transport
+        self._cluster = cluster
+        self._sessions = Sessions(self.store, raft, agent.datacenter, agent.world, self._log)
+        self._rpc = RpcServer(loop, agent.calls)
+        self._listener = RpcListener(
+            loop,
+            agent.addresses.bind,
+            config["ports.server"],
+            {SINGLE: self._rpc.single, MULTIPLEX: self._rpc.multiplexed, RAFT: transport.protocol},
+            cluster.tls,
+            settings.rpc_limits(config),
+        )
+        self._leadership = Leadership(
+            Me(agent.node_id, agent.node_name, agent.datacenter),
+            self.store,
+            raft,
+            cluster.lan,
+            self._raft_stats,
+            agent.world,
+            get_logger("agent.leader"),
+            agent.metrics,
+            settings.leader(config),
+        )
+        expect = 0 if config["bootstrap"] or config.dev else config["bootstrap_expect"]
+        self._bootstrap = Bootstrap(expect, raft, lambda: cluster.servers, self._peers)
+        cluster.on_lan(self._heard)
+
+    # life
+
+    def open(self) -> None:
+        """Listen for RPC. ConfigError when the port cannot be had."""
+        self._listener.open()
+
+    def configure(self, config: Config) -> None:
+        """Take over what may change while running."""
+        self._listener.configure(settings.rpc_limits(config))
+
+    def _heard(self, event: GossipEvent) -> None:
+        if isinstance(event, MemberEvent):
+            self._transport.addresses_changed()
+            self._bootstrap.consider()
+        self._leadership.on_gossip(event)
+
+    def leading(self, is_leader: bool) -> None:
+        """Leadership was won, or lost."""
+        self._sessions.leading(is_leader)
+        self._leadership.leading(is_leader)
+        if not is_leader:
+            self.coordinates.stop()
+
+    def stop(self) -> None:
+        """Serve nobody any more."""
+        self._bootstrap.stop()
+        self._leadership.stop()
+        self._sessions.leading(False)
+        self.coordinates.stop()
+        self._listener.close()
+
+    async def hand_over(self) -> None:
+        """Before a leave: another voter leads, if there is one that can."""
+        others = [voter for voter in self.raft.configuration.voters if voter != self.raft.node_id]
+        if not self.raft.is_leader or not others:
+            return
+        try:
+            target = self.raft.transfer()
+        except CtlError as error:
+            self._log.warn("leaving as the leader", error=str(error))
+            return
+        self._log.info("leadership is handed over", server=target)
+        await self._until(lambda: self.raft.leader_id not in ("", self.raft.node_id), _HAND_OVER_SECONDS)
+
+    async def drain(self, seconds: float) -> None:
+        """After a leave: go on until the leader has taken this server out of the configuration, and calls
+        that are under way are through, at most `seconds`."""
+        if len(self.raft.configuration.voters) > 1:
+            await self._until(lambda: self.raft.configuration.get(self.raft.node_id) is None, seconds)
+
+    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
+        until = self._loop.time() + seconds
+        while not condition() and self._loop.time() < until:
+            await asyncio.sleep(0.02)
+
+    async def _peers(self, server: ServerFacts) -> list[str]:
+        found = await self._cluster.pool.call(server, "Status.Peers", {})
+        return [wire.text(address) for address in found or ()]
+
+    async def _raft_stats(self, server: ServerFacts) -> RaftStats:
+        found = await self._cluster.pool.call(server, "Status.RaftStats", {})
+        return wire.from_wire(RaftStats, found)
+
+    # core.api.endpoint.ServerDoor
+
+    def renew_session(self, session: Session) -> None:
+        """The session's TTL starts anew."""
+        self._sessions.renew(session)
+
+    def autopilot_health(self) -> Health:
+        """Autopilot's last judgement."""
+        return self._leadership.health()
