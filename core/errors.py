@@ -112,3 +112,33 @@ class StorageFull(Unavailable):
 
 class ConfigError(CtlError):
     """Configuration that cannot be used; the text names file and key."""
+
+
+# What an error's text means, wherever in it these words are, the first hit (protocols/rpc.md section 5).
+_REMOTE: tuple[tuple[str, type[CtlError]], ...] = (
+    ("Permission denied", Denied),
+    ("ACL not found", Denied),
+    ("ACL support disabled", Unauthorized),
+    ("No cluster leader", NoLeader),
+    ("node is not the leader", NoLeader),
+    ("Raft leader not found in server lookup mapping", NoLeader),
+    ("rate limit exceeded", TooManyRequests),
+    ("No path to datacenter", Unavailable),
+    ("Remote DC has no server currently reachable", Unavailable),
+    ("No known Consul servers", Unavailable),
+    ("Not ready to serve consistent reads", Unavailable),
+    ("leadership lost while committing log", Unavailable),
+    ("leadership transfer in progress", Unavailable),
+    ("timed out enqueuing operation", Unavailable),
+    ("raft is already shutdown", Unavailable),
+    ("rpc error getting client", Unsent),
+    ("rpc error making call: EOF", Lost),
+)
+
+
+def from_remote(text: str) -> CtlError:
+    """The error that a server answered with `text`: its class by the words in it, its text as it is."""
+    for words, kind in _REMOTE:
+        if words in text:
+            return kind(text)
+    return Invalid(text)

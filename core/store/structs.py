@@ -162,9 +162,9 @@ class DirEntry(Struct, frozen=True, gc=False, rename=go_name):
 class CheckServiceNode(Struct, frozen=True, gc=False, rename=go_name):
     """An instance with its node and all checks that speak for it (node checks first)."""
 
-    node: Node
-    service: NodeService
-    checks: list[HealthCheck]
+    node: Node = Node()
+    service: NodeService = NodeService()
+    checks: list[HealthCheck] = []
 
 
 class RegisterRequest(Struct, frozen=True, gc=False, rename=go_name):

@@ -21,6 +21,7 @@ BROAD: dict[str, str] = {
     "agent/exchange.py:_work": "the same for endpoints that take time",
     "agent/gossip_thread.py:guard": "a packet that finds a defect must not end gossip",
     "agent/gossip.py:_tell": "a callback that breaks must not keep the next events from the agent",
+    "agent/rpc_serve.py:_guard": "a defect in one method answers an error, the other calls go on",
     "agent/raft_waiting.py:tell": "a caller that breaks must not stop the log from being applied",
 }
 

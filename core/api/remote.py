@@ -1,0 +1,20 @@
+"""Every method that servers answer over RPC (protocols/rpc.md section 7): the page to open first.
+
+What a method is, as body and reply, is said in `remote_reads` and `remote_writes`; the kinds of methods
+are those of `remote_kinds`."""
+
+from __future__ import annotations
+
+from core.api.remote_kinds import Remote
+from core.api.remote_reads import READS
+from core.api.remote_writes import ERRANDS, WRITES
+
+REMOTES: dict[str, Remote] = {remote.rpc: remote for remote in (*READS, *WRITES, *ERRANDS)}
+
+# All services of Consul's servers; of some of them no method is answered.
+SERVICES = frozenset(
+    (
+        *("ACL", "Catalog", "ConfigEntry", "ConnectCA", "Coordinate", "DiscoveryChain", "FederationState"),
+        *("Health", "Intention", "Internal", "KVS", "Operator", "PreparedQuery", "Session", "Status", "Txn"),
+    )
+)

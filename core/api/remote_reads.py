@@ -1,0 +1,490 @@
+"""Reads as RPCs: KVS.*, Catalog.*, Health.*, Coordinate.* and what only other agents ask, Internal.*."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from core.api import catalog, coordinate, filter, health, kv
+from core.api import remote_structs as structs
+from core.api.catalog import NameRequest, NodesRequest, ServiceRequest
+from core.api.endpoint import Answer, Question, Read
+from core.api.health import ChecksRequest
+from core.api.kv import KeyRequest
+from core.api.remote_kinds import ReadRemote, Remote, understood
+from core.api.remote_structs import (
+    DCSpecificRequest,
+    NodeInfo,
+    NodeServiceList,
+    NodeServices,
+    NodeSpecificRequest,
+    ServiceNode,
+    ServiceSpecificRequest,
+)
+from core.codec import msgpack, wire
+from core.store.state import Store
+from core.store.structs import CheckServiceNode, HealthCheck, Node, NodeService, Weights
+from core.store.watch import Watch
+
+Meta = tuple[tuple[str, str], ...]
+NodeDump = list[tuple[Node, list[NodeService], list[HealthCheck]]]
+
+
+# --- reads that have no HTTP form of their own here ---------------------------------------------------
+
+
+class AddressRequest(Struct, frozen=True):
+    """The instances at an address, whatever their service."""
+
+    address: str
+
+
+class DumpRequest(Struct, frozen=True):
+    """Everything of all nodes or one, or all services, or those of one kind; and filter."""
+
+    node: str = ""
+    kind: str | None = None
+    filter: str = ""
+
+
+class KindRequest(Struct, frozen=True):
+    """The config entries of a kind, or what they say about the service of that name."""
+
+    kind: str
+
+
+def _at_address(view: Store, args: AddressRequest, watch: Watch | None) -> Answer:
+    found = view.services_by_address(args.address, watch)
+    return Answer(view.index("nodes", "services"), found)
+
+
+def _node_dump(view: Store, args: DumpRequest, watch: Watch | None) -> Answer:
+    return Answer(*view.node_dump(args.node, watch))
+
+
+def _service_dump(view: Store, args: DumpRequest, watch: Watch | None) -> Answer:
+    index, found = view.service_dump(args.kind, watch)
+    if args.filter:
+        keep = filter.compile(args.filter, "check_service_node")
+        found = [item for item in found if keep(item)]
+    return Answer(index, found)
+
+
+def _no_entries(view: Store, args: KindRequest, watch: Watch | None) -> Answer:
+    """The mesh is off: nothing is configured centrally."""
+    return Answer(view.indexes.get("config-entries", 0), args.kind, remember=False)
+
+
+NODE_SERVICE_LIST = Read("Catalog.NodeServiceList", catalog.NODE_SERVICES.run)
+SERVICES_AT = Read("Catalog.ServiceNodes", _at_address)
+NODE_DUMP = Read("Internal.NodeDump", _node_dump)
+NODE_INFO = Read("Internal.NodeInfo", _node_dump)
+SERVICE_DUMP = Read("Internal.ServiceDump", _service_dump)
+SERVICE_CONFIG = Read("ConfigEntry.ResolveServiceConfig", _no_entries)
+CONFIG_ENTRIES = Read("ConfigEntry.List", _no_entries)
+
+
+# --- arguments ----------------------------------------------------------------------------------------
+
+
+def _to_meta(pairs: Meta) -> dict[str, str] | None:
+    return dict(pairs) or None
+
+
+def _from_meta(wanted: dict[str, str] | None) -> Meta:
+    return tuple(wanted.items()) if wanted else ()
+
+
+def _nodes_fields(args: NodesRequest) -> dict[str, Any]:
+    return {"node_meta_filters": _to_meta(args.node_meta)}
+
+
+def _nodes_args(body: DCSpecificRequest) -> NodesRequest:
+    return NodesRequest(_from_meta(body.node_meta_filters), body.filter)
+
+
+def _name_fields(args: NameRequest) -> dict[str, Any]:
+    return {"node": args.name}
+
+
+def _name_args(body: NodeSpecificRequest) -> NameRequest:
+    return NameRequest(body.node, body.filter)
+
+
+def _service_fields(args: ServiceRequest) -> dict[str, Any]:
+    return {
+        "service_name": args.name,
+        "service_tags": list(args.tags) or None,
+        "tag_filter": bool(args.tags),
+        "node_meta_filters": _to_meta(args.node_meta),
+        "connect": args.connect,
+        "ingress": args.ingress,
+    }
+
+
+def _service_args(body: ServiceSpecificRequest) -> ServiceRequest:
+    tags: tuple[str, ...] = ()
+    if body.tag_filter:  # before 1.3 there was one tag only
+        tags = tuple(body.service_tags or (body.service_tag,))
+    meta = _from_meta(body.node_meta_filters)
+    return ServiceRequest(body.service_name, tags, meta, body.filter, body.connect, body.ingress)
+
+
+def _checks_fields(args: ChecksRequest) -> dict[str, Any]:
+    return {"service_name": args.service, "node_meta_filters": _to_meta(args.node_meta)}
+
+
+def _checks_args(body: ServiceSpecificRequest) -> ChecksRequest:
+    return ChecksRequest(body.service_name, "", _from_meta(body.node_meta_filters), body.filter)
+
+
+def _state_fields(args: ChecksRequest) -> dict[str, Any]:
+    return {"state": args.state, "node_meta_filters": _to_meta(args.node_meta)}
+
+
+def _state_args(body: structs.ChecksInStateRequest) -> ChecksRequest:
+    return ChecksRequest("", body.state, _from_meta(body.node_meta_filters), body.filter)
+
+
+# --- values -------------------------------------------------------------------------------------------
+
+
+def _service_node(pair: tuple[Node, NodeService]) -> ServiceNode:
+    node, service = pair
+    return ServiceNode(
+        node.id,
+        node.node,
+        node.address,
+        node.datacenter,
+        node.tagged_addresses,
+        node.meta,
+        service.kind,
+        service.id,
+        service.service,
+        service.tags,
+        service.address,
+        service.tagged_addresses,
+        service.weights or Weights(),
+        service.meta,
+        service.port,
+        service.enable_tag_override,
+        service.proxy,
+        service.connect,
+        service.create_index,
+        service.modify_index,
+    )
+
+
+def _pair(row: ServiceNode) -> tuple[Node, NodeService]:
+    node = Node(row.id, row.node, row.address, row.datacenter, row.tagged_addresses, row.node_meta)
+    service = NodeService(
+        kind=row.service_kind,
+        id=row.service_id,
+        service=row.service_name,
+        tags=row.service_tags,
+        address=row.service_address,
+        tagged_addresses=row.service_tagged_addresses,
+        meta=row.service_meta,
+        port=row.service_port,
+        weights=row.service_weights,
+        enable_tag_override=row.service_enable_tag_override,
+        proxy=row.service_proxy,
+        connect=row.service_connect,
+        create_index=row.create_index,
+        modify_index=row.modify_index,
+    )
+    return node, service
+
+
+NodeAndServices = tuple[Node | None, list[NodeService]]
+
+
+def _by_id(value: NodeAndServices) -> dict[str, Any]:
+    node, services = value
+    if node is None:
+        return {"node_services": None}
+    return {"node_services": NodeServices(node, {service.id: service for service in services})}
+
+
+def _from_by_id(reply: structs.IndexedNodeServices) -> NodeAndServices:
+    found = reply.node_services
+    return (None, []) if found is None else (found.node, list((found.services or {}).values()))
+
+
+def _as_list(value: NodeAndServices) -> dict[str, Any]:
+    node, services = value
+    return {"node_services": NodeServiceList(node, services or None)}
+
+
+def _from_list(reply: structs.IndexedNodeServiceList) -> NodeAndServices:
+    return reply.node_services.node, reply.node_services.services or []
+
+
+def _node_infos(value: NodeDump) -> dict[str, Any]:
+    infos = [
+        NodeInfo(
+            node.id,
+            node.node,
+            node.address,
+            node.tagged_addresses,
+            node.meta,
+            services or None,
+            checks or None,
+        )
+        for node, services, checks in value
+    ]
+    return {"dump": infos or None}
+
+
+def _from_node_infos(reply: structs.IndexedNodeDump) -> NodeDump:
+    return [
+        (
+            Node(info.id, info.node, info.address, "", info.tagged_addresses, info.meta),
+            info.services or [],
+            info.checks or [],
+        )
+        for info in reply.dump or ()
+    ]
+
+
+def _instances(value: list[CheckServiceNode]) -> dict[str, Any]:
+    return {"nodes": value or None}
+
+
+class _ServiceNodes(ReadRemote[ServiceSpecificRequest, structs.IndexedServiceNodes]):
+    """Catalog.ServiceNodes, which also finds instances by their address."""
+
+    def accept(self, body: Any) -> Question:
+        question = super().accept(body)
+        address = body.get(b"ServiceAddress")
+        if address:
+            question.read, question.args = SERVICES_AT, AddressRequest(str(address, "utf-8", "replace"))
+        return question
+
+
+class _Packed(ReadRemote[Any, Any]):
+    """A read whose reply is packed into a raw string, after a `head` that depends on the value."""
+
+    def __init__(self, *parts: Any, head: Callable[[Any], list[Any]]) -> None:
+        super().__init__(*parts)
+        self._head = head
+
+    def reply(self, outcome: Answer) -> Any:
+        parts = [*self._head(outcome.value), super().reply(outcome)]
+        return b"".join(map(msgpack.encode, parts))
+
+    def answer(self, reply: Any) -> Answer:
+        def last(raw: Any) -> Any:
+            parts = list(msgpack.Reader(wire.raw(raw)))
+            return parts[-1] if parts else None
+
+        return super().answer(understood(self.rpc, last, reply))
+
+
+# --- the methods --------------------------------------------------------------------------------------
+
+KEYS: tuple[Remote, ...] = (
+    ReadRemote(
+        kv.GET,
+        structs.KeyRequest,
+        lambda args: {"key": args.key},
+        lambda body: KeyRequest(body.key),
+        structs.IndexedDirEntries,
+        lambda value: {"entries": None if value is None else [value]},
+        lambda reply: reply.entries[0] if reply.entries else None,
+    ),
+    ReadRemote(
+        kv.LIST,
+        structs.KeyRequest,
+        lambda args: {"key": args.key},
+        lambda body: KeyRequest(body.key),
+        structs.IndexedDirEntries,
+        lambda value: {"entries": value or None},
+        lambda reply: reply.entries or [],
+    ),
+    ReadRemote(
+        kv.LIST_KEYS,
+        structs.KeyListRequest,
+        lambda args: {"prefix": args.key, "seperator": args.separator},
+        lambda body: KeyRequest(body.prefix, body.seperator),
+        structs.IndexedKeyList,
+        lambda value: {"keys": value or None},
+        lambda reply: reply.keys or [],
+    ),
+)
+
+CATALOG: tuple[Remote, ...] = (
+    ReadRemote(
+        catalog.LIST_NODES,
+        DCSpecificRequest,
+        _nodes_fields,
+        _nodes_args,
+        structs.IndexedNodes,
+        lambda value: {"nodes": value or None},
+        lambda reply: reply.nodes or [],
+    ),
+    ReadRemote(
+        catalog.LIST_SERVICES,
+        DCSpecificRequest,
+        _nodes_fields,
+        _nodes_args,
+        structs.IndexedServices,
+        lambda value: {"services": value},
+        lambda reply: reply.services or {},
+    ),
+    _ServiceNodes(
+        catalog.SERVICE_NODES,
+        ServiceSpecificRequest,
+        _service_fields,
+        _service_args,
+        structs.IndexedServiceNodes,
+        lambda value: {"service_nodes": [_service_node(pair) for pair in value] or None},
+        lambda reply: [_pair(row) for row in reply.service_nodes or ()],
+    ),
+    ReadRemote(
+        catalog.NODE_SERVICES,
+        NodeSpecificRequest,
+        _name_fields,
+        _name_args,
+        structs.IndexedNodeServices,
+        _by_id,
+        _from_by_id,
+    ),
+    ReadRemote(
+        NODE_SERVICE_LIST,
+        NodeSpecificRequest,
+        _name_fields,
+        _name_args,
+        structs.IndexedNodeServiceList,
+        _as_list,
+        _from_list,
+    ),
+    ReadRemote(
+        catalog.GATEWAY_SERVICES,
+        ServiceSpecificRequest,
+        lambda args: {"service_name": args.name},
+        lambda body: NameRequest(body.service_name, body.filter),
+        structs.IndexedGatewayServices,
+        lambda value: {"services": None},
+        lambda reply: None,
+    ),
+)
+
+HEALTH: tuple[Remote, ...] = (
+    ReadRemote(
+        health.SERVICE_NODES,
+        ServiceSpecificRequest,
+        _service_fields,
+        _service_args,
+        structs.IndexedCheckServiceNodes,
+        _instances,
+        lambda reply: reply.nodes or [],
+    ),
+    ReadRemote(
+        health.NODE_CHECKS,
+        NodeSpecificRequest,
+        _name_fields,
+        _name_args,
+        structs.IndexedHealthChecks,
+        lambda value: {"health_checks": value or None},
+        lambda reply: reply.health_checks or [],
+    ),
+    ReadRemote(
+        health.SERVICE_CHECKS,
+        ServiceSpecificRequest,
+        _checks_fields,
+        _checks_args,
+        structs.IndexedHealthChecks,
+        lambda value: {"health_checks": value or None},
+        lambda reply: reply.health_checks or [],
+    ),
+    ReadRemote(
+        health.CHECKS_IN_STATE,
+        structs.ChecksInStateRequest,
+        _state_fields,
+        _state_args,
+        structs.IndexedHealthChecks,
+        lambda value: {"health_checks": value or None},
+        lambda reply: reply.health_checks or [],
+    ),
+)
+
+INTERNAL: tuple[Remote, ...] = (
+    ReadRemote(
+        NODE_DUMP,
+        DCSpecificRequest,
+        lambda args: {},
+        lambda body: DumpRequest(),
+        structs.IndexedNodeDump,
+        _node_infos,
+        _from_node_infos,
+    ),
+    ReadRemote(
+        NODE_INFO,
+        NodeSpecificRequest,
+        lambda args: {"node": args.node},
+        lambda body: DumpRequest(node=body.node),
+        structs.IndexedNodeDump,
+        _node_infos,
+        _from_node_infos,
+    ),
+    ReadRemote(
+        SERVICE_DUMP,
+        structs.ServiceDumpRequest,
+        lambda args: {"use_service_kind": args.kind is not None, "service_kind": args.kind or ""},
+        lambda body: DumpRequest(
+            kind=body.service_kind if body.use_service_kind else None, filter=body.filter
+        ),
+        structs.IndexedNodesWithGateways,
+        lambda value: {"nodes": value or None, "gateways": []},
+        lambda reply: reply.nodes or [],
+    ),
+)
+
+CONFIG: tuple[Remote, ...] = (
+    _Packed(
+        SERVICE_CONFIG,
+        structs.ServiceConfigRequest,
+        lambda args: {"name": args.kind},
+        lambda body: KindRequest(body.name),
+        structs.ServiceConfigResponse,
+        lambda value: {},
+        lambda reply: "",
+        head=lambda value: [],
+    ),
+    _Packed(
+        CONFIG_ENTRIES,
+        structs.ConfigEntryQuery,
+        lambda args: {"kind": args.kind},
+        lambda body: KindRequest(body.kind),
+        structs.IndexedConfigEntries,
+        lambda value: {"kind": value, "entries": []},
+        lambda reply: reply.kind,
+        head=lambda value: [0, value],
+    ),
+)
+
+COORDINATES: tuple[Remote, ...] = (
+    ReadRemote(
+        coordinate.LIST_NODES,
+        DCSpecificRequest,
+        lambda args: {},
+        lambda body: coordinate.NodesRequest(),
+        structs.IndexedCoordinates,
+        lambda value: {"coordinates": value or None},
+        lambda reply: reply.coordinates or [],
+    ),
+    ReadRemote(
+        coordinate.NODE,
+        NodeSpecificRequest,
+        lambda args: {"node": args.node},
+        lambda body: coordinate.NodeRequest(body.node),
+        structs.IndexedCoordinates,
+        lambda value: {"coordinates": value or None},
+        lambda reply: reply.coordinates or [],
+    ),
+)
+
+READS = (*KEYS, *CATALOG, *HEALTH, *COORDINATES, *INTERNAL, *CONFIG)
