@@ -186,6 +186,13 @@ class Calls:
     def tell(self, command: Command, done: Callable[[object], None]) -> None:
         """Carry out a write; `done(result)` or `done(error)` follows. Raises CtlError when the command is
         refused at once."""
+
+        def again(result: object) -> None:
+            if isinstance(result, NoLeader | Unsent):
+                self._apply_later(command, done)
+            else:
+                done(result)
+
         raft = self._raft
         if raft is not None and raft.is_leader and command.datacenter in ("", self._datacenter):
             data = command.write.prepare(self.store, command.args)
@@ -194,6 +201,15 @@ class Calls:
             else:
                 raft.propose(data, done)
             return
+        try:
+            target = self._target(command.datacenter)
+            if self.relay is not None and self.relay.tell(target, command.write.rpc, command, again):
+                return
+        except NoLeader:
+            pass  # held until there is one
+        self._apply_later(command, done)
+
+    def _apply_later(self, command: Command, done: Callable[[object], None]) -> None:
         task = self._loop.create_task(self._tell_later(command, done))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -11,10 +11,12 @@ from msgspec.structs import replace
 
 from core.api.blocking import MAX_WAIT
 from core.api.endpoint import Answer, Command, Errand, Question
-from core.errors import Lost, TooManyRequests, Unavailable, Unsent
+from core.api.remote import REMOTES
+from core.errors import CtlError, Lost, TooManyRequests, Unavailable, Unsent
 
 if TYPE_CHECKING:
     from agent.world import World
+    from core.api.remote_kinds import Remote
     from core.node.servers import ServerFacts
 
 
@@ -22,6 +24,10 @@ class PoolDoor(Protocol):
     """How a call gets to a server and its reply back. agent/pool.py fulfils it."""
 
     async def call(self, server: ServerFacts, method: str, body: dict[str, Any]) -> Any: ...
+
+    def tell(
+        self, server: ServerFacts, method: str, body: dict[str, Any], done: Callable[[object], None]
+    ) -> bool: ...
 
 
 class Bucket:
@@ -72,15 +78,17 @@ class Relay:
         self.bucket = bucket
         self._shared: dict[Hashable, _Shared] = {}
 
-    async def send(self, server: ServerFacts, rpc: str, work: Question | Command | Errand) -> Any:
-        """Have `work` done by `server`; the Answer of a question, or the result. Raises CtlError."""
+    def _remote(self, rpc: str) -> Remote:
         if not self.bucket.take(self._world.now()):
             raise TooManyRequests("RPC rate limit exceeded")
-        from core.api.remote import REMOTES  # many shapes, needed only in a cluster
-
         remote = REMOTES.get(rpc)
         if remote is None:
             raise Unavailable(f"{rpc} cannot be asked of another server")
+        return remote
+
+    async def send(self, server: ServerFacts, rpc: str, work: Question | Command | Errand) -> Any:
+        """Have `work` done by `server`; the Answer of a question, or the result. Raises CtlError."""
+        remote = self._remote(rpc)
         body = remote.request(work, self._datacenter)
         try:
             reply = await self._pool.call(server, rpc, body)
@@ -88,6 +96,24 @@ class Relay:
             self._failed(server)
             raise
         return remote.answer(reply)
+
+    def tell(self, server: ServerFacts, rpc: str, work: Command, done: Callable[[object], None]) -> bool:
+        """`send` without a task, where there is a connection: `done(result)` or `done(error)` follows.
+        False, and nothing was sent, where there is none. Raises CtlError when it may not be sent."""
+        remote = self._remote(rpc)
+
+        def told(reply: object) -> None:
+            if isinstance(reply, CtlError):
+                if isinstance(reply, Unsent | Lost):
+                    self._failed(server)
+                done(reply)
+                return
+            try:
+                done(remote.answer(reply))
+            except CtlError as error:
+                done(error)
+
+        return self._pool.tell(server, rpc, remote.request(work, self._datacenter), told)
 
     async def ask(self, server: ServerFacts, question: Question, seconds: float) -> Answer:
         """Ask `server`. Of a blocking question all who ask the same share one call, which waits as long

@@ -67,6 +67,14 @@ class FarServers:
         self.asked.append((server.id, rpc))
         return self._next()
 
+    def tell(self, server: ServerFacts, rpc: str, work: Any, done: Callable[[object], None]) -> bool:
+        self.asked.append((server.id, rpc))
+        try:
+            done(self._next())
+        except CtlError as error:
+            done(error)
+        return True
+
     async def ask(self, server: ServerFacts, question: Question, seconds: float) -> Answer:
         self.asked.append((server.id, question.options.allow_stale))
         found = self._next()
@@ -155,6 +163,21 @@ def test_a_client_agent_goes_on_to_the_next_server() -> None:
         far.answers = [Denied("Permission denied")]
         with pytest.raises(Denied):
             await here.read(question())
+
+    run(scene())
+
+
+def test_a_write_that_was_told_is_told_again_when_that_is_safe() -> None:
+    async def scene() -> None:
+        here, far = calls(None, hold=1.0)
+        here.servers.update([server("a"), server("b")])
+        command = Command(kv.APPLY, KVChange("set", b"k"), lambda _: Reply())
+        heard: list[Any] = []
+        for answers in ([True], [NoLeader(), True], [Unsent("refused"), True], [Lost("gone")]):
+            far.answers = list(answers)
+            here.tell(command, heard.append)
+            await until(lambda: not far.answers and not here._tasks)
+        assert heard[:3] == [True, True, True] and isinstance(heard[3], Lost) and len(heard) == 4
 
     run(scene())
 
@@ -285,7 +308,7 @@ class Wire:
             await self.go.wait()
         if self.error is not None:
             raise self.error
-        return {"Entries": None, "Index": 7, "KnownLeader": True, "LastContact": 0}
+        return {b"Entries": None, b"Index": 7, b"KnownLeader": True, b"LastContact": 0}
 
 
 def relay(wire: Wire, bucket: Bucket | None = None) -> tuple[Relay, list[ServerFacts]]:
