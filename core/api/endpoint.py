@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from core.gossip.member import Member
 from core.metrics import Metrics
+from core.node.autopilot import Health
 from core.node.definitions import CheckDefinition, ServiceDefinition
 from core.node.local import LocalState
 from core.raft.configuration import Configuration
@@ -354,8 +355,11 @@ class ServerDoor(Protocol):
     def renew_session(self, session: Session) -> None:
         """The session's TTL starts anew."""
 
-    def autopilot_health(self) -> Any:
-        """core/node/autopilot.py's last judgement."""
+    def autopilot_health(self) -> Health:
+        """Autopilot's last judgement."""
+
+    async def transfer_leader(self, target: str) -> None:
+        """Hand leadership to the server with this id ("": any that is able), and wait until it is lost."""
 
 
 Handler = Callable[[AgentDoor, Request], Outcome]
