@@ -17,7 +17,7 @@ from agent.rpc import MULTIPLEX, RAFT, SINGLE, RpcListener
 from agent.rpc_serve import RpcServer
 from agent.sessions import Sessions
 from core.codec import wire
-from core.errors import CtlError
+from core.errors import CtlError, Unavailable
 from core.gossip.member import MemberEvent
 from core.node.autopilot import Health, RaftStats
 from core.node.cluster import Me
@@ -149,3 +149,10 @@ class Server:
     def autopilot_health(self) -> Health:
         """Autopilot's last judgement."""
         return self._leadership.health()
+
+    async def transfer_leader(self, target: str) -> None:
+        """Hand leadership to this server ("": any that is able), and wait until it is lost."""
+        chosen = self.raft.transfer(target)
+        await self._until(lambda: not self.raft.is_leader, _HAND_OVER_SECONDS)
+        if self.raft.is_leader:
+            raise Unavailable(f"server {chosen} has not taken over the leadership in time")

@@ -6,10 +6,11 @@ are those of `remote_kinds`."""
 from __future__ import annotations
 
 from core.api.remote_kinds import Remote
+from core.api.remote_operator import OPERATOR
 from core.api.remote_reads import READS
 from core.api.remote_writes import ERRANDS, WRITES
 
-REMOTES: dict[str, Remote] = {remote.rpc: remote for remote in (*READS, *WRITES, *ERRANDS)}
+REMOTES: dict[str, Remote] = {remote.rpc: remote for remote in (*READS, *WRITES, *ERRANDS, *OPERATOR)}
 
 # All services of Consul's servers; of some of them no method is answered.
 SERVICES = frozenset(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.api import agent, catalog, health, kv, session, status, txn
+from core.api import agent, catalog, health, kv, operator, session, status, txn
 from core.api.endpoint import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -12,5 +12,6 @@ ROUTES: tuple[Route, ...] = (
     *catalog.ROUTES,
     *health.ROUTES,
     *agent.ROUTES,
+    *operator.ROUTES,
     *status.ROUTES,
 )

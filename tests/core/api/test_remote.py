@@ -164,7 +164,7 @@ def test_structs_have_all_fields(cls: type[msgspec.Struct]) -> None:
     assert _fields(cls) == [field["name"] for field in known["fields"]]
 
 
-@pytest.mark.parametrize("method", sorted(REMOTES))
+@pytest.mark.parametrize("method", sorted(REMOTES.keys() & METHODS.keys()))
 def test_methods_have_the_struct_of_their_name(method: str) -> None:
     known, remote = METHODS[method], REMOTES[method]
     name = known["request"]
