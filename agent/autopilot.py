@@ -25,7 +25,6 @@ from core.store.structs import AutopilotConfig
 if TYPE_CHECKING:
     from agent.logs import Logger
     from agent.world import World
-    from core.config.settings import Config
     from core.metrics import Metrics
     from core.node.cluster import Me
     from core.raft.configuration import Configuration
@@ -73,17 +72,6 @@ class ServerChanges:
             if wanted != known:
                 await self._raft.change(wanted)
                 self._log.info(step.text, server=step.id)
-
-
-def defaults(config: Config) -> AutopilotConfig:
-    """What the configuration files say of autopilot: it counts until an operator sets something else."""
-    return AutopilotConfig(
-        cleanup_dead_servers=config["autopilot.cleanup_dead_servers"],
-        last_contact_threshold=config["autopilot.last_contact_threshold"],
-        max_trailing_logs=config["autopilot.max_trailing_logs"],
-        min_quorum=config["autopilot.min_quorum"],
-        server_stabilization_time=config["autopilot.server_stabilization_time"],
-    )
 
 
 class AutopilotLoop:

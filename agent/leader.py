@@ -14,10 +14,8 @@ from msgspec import Struct
 
 from agent.autopilot import AutopilotLoop, ServerChanges
 from agent.raft_waiting import raised
-from core.api.catalog import REGISTER
-from core.api.endpoint import Command, Reply
 from core.errors import CtlError, Invalid
-from core.gossip.member import ALIVE, REAP, Member, MemberEvent
+from core.gossip.member import REAP, Member, MemberEvent
 from core.node import leader, peers
 from core.node.autopilot import DEFAULTS, Health
 from core.node.cluster import Cluster, Me, Refusal
@@ -27,7 +25,6 @@ from core.store.structs import AutopilotConfig, AutopilotSetConfigRequest, Regis
 
 if TYPE_CHECKING:
     from agent.autopilot import Fetch
-    from agent.calls import Calls
     from agent.logs import Logger
     from agent.raft_waiting import Done
     from agent.world import World
@@ -219,12 +216,11 @@ class Leadership:
             await asyncio.sleep(0)
         if everyone and self._world.now() >= self._complete_at:
             refusals += await self._write(leader.plan_forgotten(self._store, cluster, self._me))
-        for step in peers.plan_servers(self._store, cluster, self._raft.configuration, self._me):
-            if isinstance(step, Refusal):
-                refusals.append(step)
-            else:
+        steps = peers.plan_servers(self._store, cluster, self._raft.configuration, self._me)
+        self._say(refusals + [step for step in steps if isinstance(step, Refusal)], everyone)
+        for step in steps:
+            if not isinstance(step, Refusal):
                 await self._changes.make(step)
-        self._say(refusals, everyone)
         self._metrics.sample("leader.reconcile", (perf_counter() - begun) * 1000)
 
     async def _write(self, steps: Iterable[leader.CatalogStep]) -> list[Refusal]:
@@ -276,53 +272,3 @@ def _data(step: leader.CatalogStep) -> bytes:
     if isinstance(step.request, RegisterRequest):
         return commands.register(step.request)
     return commands.deregister(step.request)
-
-
-RECONCILE_SECONDS = 60.0
-RETRY_SECONDS = 2.0
-
-
-class LeaderDuties:
-    """The duties of a leader that has no gossip: it knows itself."""
-
-    def __init__(
-        self, calls: Calls, members: Callable[[], list[leader.MemberFacts]], datacenter: str, logger: Logger
-    ) -> None:
-        self._calls = calls
-        self._members = members
-        self._datacenter = datacenter
-        self._log = logger
-        self._task: asyncio.Task[None] | None = None
-
-    def leading(self, is_leader: bool) -> None:
-        """Leadership was won or lost."""
-        if is_leader and self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._lead())
-        elif not is_leader and self._task is not None:
-            self._task.cancel()
-            self._task = None
-
-    def stop(self) -> None:
-        """End the duties with the agent."""
-        self.leading(False)
-
-    async def _lead(self) -> None:
-        while True:
-            pause = RECONCILE_SECONDS
-            try:
-                for facts in self._members():
-                    await self._register(facts)
-            except CtlError as error:
-                pause = RETRY_SECONDS
-                self._log.error("failed to reconcile members", error=str(error))
-            await asyncio.sleep(pause)
-
-    async def _register(self, facts: leader.MemberFacts) -> None:
-        tags = {"dc": self._datacenter, "id": facts.id, "role": "consul" if facts.server else "node"}
-        tags |= {"port": str(facts.port), "vsn": "2", "build": facts.version}
-        me = Me(facts.id, facts.name, self._datacenter)
-        cluster = Cluster([Member(facts.name, facts.address, 8301, tags, ALIVE)], self._datacenter)
-        for step in leader.plan_catalog(self._calls.store, cluster, cluster.by_name, me):
-            assert isinstance(step.request, RegisterRequest)
-            await self._calls.apply(Command(REGISTER, step.request, lambda _: Reply()))
-            self._log.info(step.text, member=facts.name)

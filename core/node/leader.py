@@ -30,17 +30,6 @@ CONSUL_SERVICE = "consul"
 _SERF_KEY = SERF_HEALTH.lower()
 
 
-class MemberFacts(Struct, frozen=True):
-    """What the catalog needs to know of an agent that has no gossip. `port` is that of RPC, servers only."""
-
-    id: str
-    name: str
-    address: str
-    server: bool
-    port: int = 0
-    version: str = ""
-
-
 class CatalogStep(Struct, frozen=True):
     """A change of the catalog, and what it means."""
 
@@ -71,7 +60,10 @@ def plan_forgotten(view: Store, cluster: Cluster, me: Me) -> list[CatalogStep]:
     return [
         _deregister(node.node, me, "node is no member any more, deregistering")
         for key, node in view.node_rows.rows.items()
-        if key not in cluster.known and key != me.name.lower() and (key, _SERF_KEY) in checks
+        if key not in cluster.known
+        and key not in cluster.by_name
+        and key != me.name.lower()
+        and (key, _SERF_KEY) in checks
     ]
 
 
@@ -98,6 +90,7 @@ def _alive(view: Store, member: Member, facts: ServerFacts | None, me: Me) -> li
         node_meta=node.meta if node is not None else None,
         service=service,
         check=_serf_health(member, PASSING, ALIVE_OUTPUT),
+        skip_node_update=_is_node(node, member),  # its agent may be about to change the rest
     )
     steps.append(CatalogStep(request, "member joined, marking health alive"))
     return steps
