@@ -7,28 +7,36 @@ The machine decides; this file only does what its Ready asks for, in that order.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from agent.driver import Driver
 from agent.logs import get_logger
+from agent.raft_doors import StateMachine, Transport
+from agent.raft_log import LogKeeper
 from agent.raft_snapshots import Snapshotter
 from agent.raft_state import open_state
 from agent.raft_view import RaftView
 from agent.raft_waiting import Done, Waiting, raised, unchunked
-from agent.raft_writer import LogWriter
 from agent.snapshots import SnapshotMeta, SnapshotStore
-from agent.wal import SEGMENT_SIZE, Frame, LogStore, MemoryLog
+from agent.wal import SEGMENT_SIZE
 from agent.wal_files import Files
 from core.errors import CtlError, NoLeader, StorageFull, Unavailable
 from core.raft.chunking import chunk
 from core.raft.configuration import Configuration, Server
-from core.raft.messages import BARRIER, COMMAND, Entry, Request, Response, Unreachable
-from core.raft.node import Node
+from core.raft.messages import (
+    BARRIER,
+    COMMAND,
+    Entry,
+    InstallSnapshot,
+    Request,
+    Response,
+    Unreachable,
+)
+from core.raft.node import STALLED, Node
 from core.raft.ready import Outgoing, Ready
 from core.raft.settings import Settings
 
@@ -49,34 +57,6 @@ class RaftSettings(Struct, frozen=True, kw_only=True):
     segment_size: int = SEGMENT_SIZE
 
 
-class StateMachine(Protocol):
-    """The replicated state. `snapshot` freezes the state when called; its chunks may be taken later."""
-
-    def apply(self, index: int, data: bytes, extensions: bytes, term: int) -> object: ...
-
-    def snapshot(self) -> Iterator[bytes]: ...
-
-    def restore(self, data: bytes) -> None: ...
-
-
-class Transport(Protocol):
-    """How messages reach other servers. Answers come back through RaftService.deliver."""
-
-    def attach(self, raft: RaftService) -> None:
-        """Work for this service from now on."""
-        ...
-
-    def send(self, to: str, address: str, request: Request) -> None: ...
-
-    def answer(self, request: Request, response: Response) -> None: ...
-
-    def forget(self) -> None:
-        """No request that is open now will be answered."""
-        ...
-
-    def close(self) -> None: ...
-
-
 class RaftService(RaftView):
     """One server's share of the cluster's log."""
 
@@ -95,7 +75,6 @@ class RaftService(RaftView):
         """`folder` is the data directory's `raft`; None keeps everything in memory."""
         super().__init__(node_id, address, settings.timing, world)
         self.settings = settings
-        self.log_store: LogStore = MemoryLog()
         self._folder = folder
         self._fsm = fsm
         self._metrics = metrics
@@ -105,14 +84,7 @@ class RaftService(RaftView):
         self._leading: object = None  # the Leader that the waiting proposals belong to
         self._was_ready = False
         self._on_leader: list[Callable[[bool], None]] = []
-        self._pending: list[Ready] = []
-        self._held: list[Outgoing] = []
-        self._held_in_flight: list[Outgoing] = []
-        self._marks: list[tuple[int, int, bool, asyncio.Future[None]]] = []
-        self._sent_at = 0.0
-        self._full = False
-        self._spare_task: asyncio.Future[None] | None = None
-        self._spare_retry_at = 0.0
+        self._shared = False  # there are other servers
         self._started = False
 
     # Life
@@ -122,10 +94,9 @@ class RaftService(RaftView):
         once. Raises CorruptLog, StorageFull, OSError."""
         first = Server(self.node_id, self.address) if bootstrap else None
         world = self._world
-        opened = open_state(
-            self._folder, world.random, self._fsm.restore, first, self.settings.segment_size, self._files
+        opened = await open_state(
+            self._folder, self._fsm, world, first, self.settings.segment_size, self._files
         )
-        self.log_store = opened.log_store
         self._applied = opened.applied
         now = world.now()
         self.node = Node(
@@ -141,7 +112,7 @@ class RaftService(RaftView):
             opened.applied_term,
         )
         self.node.snapshot_handle = opened.snapshot
-        self._writer = LogWriter(self.log_store, self._written)
+        self.log = LogKeeper(opened.log_store, self, world, self._metrics)
         self._driver = Driver(self.node, self._act, world.now, self._settle)
         self._snapshotter = Snapshotter(self, self._fsm, opened.snapshots, world)
         self._started = True
@@ -172,16 +143,8 @@ class RaftService(RaftView):
         if self._transport is not None:
             self._transport.close()
         await self._snapshotter.stop()
-        if self._spare_task is not None:
-            await asyncio.wait([self._spare_task])
-        while self._writer.busy:
-            await asyncio.sleep(0.001)
-        self._writer.close()
-        self.log_store.close()
+        await self.log.close()
         self._waiting.fail(0, Unavailable("raft is already shutdown"))
-        for *_, future in self._marks:
-            future.cancel()
-        self._marks.clear()
 
     def configure(self, settings: RaftSettings) -> None:
         """Take over what may change while running: when to take snapshots and what to keep."""
@@ -263,6 +226,20 @@ class RaftService(RaftView):
         """Take a snapshot now, whatever the threshold says. Raises StorageFull."""
         await self._snapshotter.take()
 
+    async def restore(self, archive: bytes) -> None:
+        """Replace the whole state, on all servers, by that in a snapshot archive; return when a quorum
+        has it. The leader only; SnapshotError leaves everything as it was.
+
+        As in Consul the log jumps to a new index, and followers get the state as a snapshot. If the
+        leader dies before a quorum has it, it is not decided whether the restore will have happened."""
+        await self.verify_leader()
+        await self._snapshotter.restore(archive)
+        await self.barrier()
+        if self._was_ready:  # what a leader knows by heart is of the old state
+            for ready in (False, True):
+                for callback in self._on_leader:
+                    callback(ready)
+
     def deliver(self, source: str, message: Request | Response | Unreachable) -> None:
         """A message from server `source`, or the news that one could not be sent to it."""
         if not self._stopped:
@@ -294,16 +271,9 @@ class RaftService(RaftView):
 
     def _act(self, ready: Ready) -> None:
         if ready.messages:
-            self._send(ready.messages)
-        if ready.mark:
-            self._pending.append(ready)
-        if ready.held:
-            if self._pending or self._writer.busy:
-                self._held += ready.held
-            else:
-                self._send(ready.held)
-        if ready.mark:
-            self._write_next()
+            self.send(ready.messages)
+        if ready.mark or ready.held:
+            self.log.submit(ready)
         if ready.install is not None:
             self._snapshotter.install(ready.install)
         if ready.committed:
@@ -312,7 +282,7 @@ class RaftService(RaftView):
             if not future.done():
                 future.set_result(leading)
 
-    def _send(self, messages: list[Outgoing]) -> None:
+    def send(self, messages: list[Outgoing]) -> None:
         if self._transport is None:
             return
         for message in messages:
@@ -345,113 +315,44 @@ class RaftService(RaftView):
         self._waiting.fail(0, Unavailable(f"log entry {index} cannot be applied: {error}"))
         self._settle()
 
+    def hold(self, floor: int) -> InstallSnapshot:
+        """The state is about to be replaced: proposals fail until `installed`. NoLeader, Unavailable."""
+        request = self.node.hold(floor, self._world.now())
+        self._waiting.fail(self._applied, Unavailable("the state is being replaced by a snapshot"))
+        return request
+
     def installed(self, success: bool, meta: SnapshotMeta | None) -> None:
-        """The machine's leader sent a snapshot, and it was restored or could not be."""
+        """A snapshot of a leader's, or one that this leader restores, took effect or could not."""
         self.node.installed(success, self._world.now(), meta)
         self._applied = self.node.applied
         self._driver.run()
 
-    # Writing
+    # What became of writes (agent/raft_log.py, Owner)
 
-    def mark(self, index: int, term: int, replace: bool) -> asyncio.Future[None]:
-        """Let the log start after `index`, durably (`replace`: it holds nothing any more)."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._marks.append((index, term, replace, future))
-        self._write_next()
-        return future
+    def persisted(self, mark: int) -> None:
+        self.node.persisted(mark, self._world.now())
 
-    def crowd(self, change: int) -> None:
-        """Something begins (1) or ends (-1) to write much to the disk: the loop does not wait for it then."""
-        self._writer.crowded += change
-
-    def _write_next(self) -> None:
-        while not self._writer.busy and not self._stopped:
-            if self._marks:
-                frame = self.log_store.prepare_mark(*self._marks[0][:3])
-            elif self._pending:
-                frame = self.log_store.prepare(self._pending)
-                self._pending = []
-                self._held_in_flight, self._held = self._held, []
-            else:
-                return
-            self._sent_at = perf_counter()
-            self._writer.write(frame)
-
-    def _written(self, frame: Frame, error: StorageFull | None) -> None:
-        """A write ended. Called while `_write_next` runs, or later from the loop."""
-        now = self._world.now()
-        if frame.mark is not None:
-            future = self._marks.pop(0)[3]
-            if error is None:
-                self.log_store.finish(frame)
-            if not future.done():
-                future.set_result(None) if error is None else future.set_exception(error)
-        elif error is not None:
-            self._write_failed(error, now)
-        else:
-            self.log_store.finish(frame)
-            self.node.persisted(frame.readies[-1].mark, now)
-            self._measure(frame)
-            if self._full:
-                self._full = False
-                _log.info("the Raft log can be written again")
-        if self._held_in_flight:
-            held, self._held_in_flight = self._held_in_flight, []
-            self._send(held)
-        if self._held and not self._pending:
-            held, self._held = self._held, []
-            self._send(held)
-        if self.log_store.wants_spare():
-            self._make_spare(now)
-        self._write_next()
-        self._driver.run()
-
-    def _measure(self, frame: Frame) -> None:
-        if self._metrics is None:
-            return
-        took = (perf_counter() - self._sent_at) * 1000
-        self._metrics.sample("raft.leader.dispatchLog", took)
-        self._metrics.sample("raft.commitTime", took)
-        self._metrics.incr("raft.apply", sum(len(ready.entries) for ready in frame.readies))
-
-    def _write_failed(self, error: StorageFull, now: float) -> None:
-        """Nothing of the batch, nor of what was to follow it, is in the log."""
-        if not self._full:
-            self._full = True
-            _log.error("writes are refused", error=error)
-        self._pending.clear()
-        self._held.clear()
-        self._held_in_flight.clear()
-        self.node.write_failed(now)
+    def write_failed(self, error: StorageFull) -> None:
+        self.node.write_failed(self._world.now())
         if self._transport is not None:
             self._transport.forget()
         self._waiting.fail(self.node.log.last, error)
 
-    def _make_spare(self, now: float) -> None:
-        """Prepare the next segment on another thread."""
-        if self._spare_task is not None or now < self._spare_retry_at or self._stopped:
-            return
-        self.crowd(1)
-        self._spare_task = asyncio.get_running_loop().run_in_executor(None, self.log_store.make_spare)
-        self._spare_task.add_done_callback(self._spare_made)
-
-    def _spare_made(self, task: asyncio.Future[None]) -> None:
-        self._spare_task = None
-        self.crowd(-1)
-        error = task.exception()
-        if error is not None:
-            self._spare_retry_at = self._world.now() + 1.0
-            _log.warn("no room for the next segment of the Raft log", error=error)
+    def settled(self) -> None:
+        self._driver.run()
 
     # Leadership
 
     def _settle(self) -> None:
         """Notice a change of leadership and tell about it."""
         node = self.node
+        shared = len(node.configurations.latest.servers) > 1
+        if shared is not self._shared:
+            self._shared = shared
+            self.log.crowd(1 if shared else -1)  # a slow disk must not keep heartbeats waiting
         if self._leading is not node.leader:
             if self._leading is not None:
-                lost = Unavailable("leadership lost while committing log")
-                self._waiting.fail(node.commit, lost)
+                self._lost_leadership()
             self._leading = node.leader
         ready = self.is_leader
         if ready is not self._was_ready:
@@ -460,6 +361,16 @@ class RaftService(RaftView):
                 callback(ready)
             if ready:
                 self._tell_new_address()
+
+    def _lost_leadership(self) -> None:
+        node = self.node
+        why = node.gave_up or "another server leads, or a newer term began"
+        _log.warn("no longer the leader", reason=why, term=node.term)
+        if self._metrics is not None:
+            self._metrics.incr("raft.leader.stepped_down" if node.gave_up else "raft.leader.deposed")
+        # What is committed will be applied here as well, unless the disk is what it waits for.
+        sure = self._applied if node.gave_up == STALLED else node.commit
+        self._waiting.fail(sure, Unavailable("leadership lost while committing log"))
 
     def _tell_new_address(self) -> None:
         """A server that came back with another address enters it into the configuration."""

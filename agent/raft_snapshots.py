@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
+from agent import slices
 from agent.logs import get_logger
-from agent.snapshots import DamagedSnapshot, SnapshotMeta, SnapshotStore, SnapshotWriter
-from core.errors import CtlError
+from agent.snapshots import SnapshotMeta, SnapshotStore, SnapshotWriter
+from core.errors import CtlError, Unavailable
+from core.raft import configuration as membership
 from core.raft.messages import InstallSnapshot
+from core.store.archive import read as read_archive
 
 if TYPE_CHECKING:
-    from agent.raft import RaftService, StateMachine
+    from agent.raft import RaftService
+    from agent.raft_doors import StateMachine
     from agent.world import World
 
 Result = TypeVar("Result")
@@ -55,18 +59,16 @@ class Snapshotter:
 
     async def take(self) -> None:
         """Take one now, or wait for the one under way. Raises StorageFull."""
-        if self._task is None:
-            self._begin(self._take())
-        assert self._task is not None
-        await asyncio.shield(self._task)
+        await asyncio.shield(self._task or self._begin(self._take()))
 
     def install(self, request: InstallSnapshot) -> None:
         """Restore a leader's snapshot; `request.handle` is a SnapshotWriter that holds its state."""
         self._begin(self._install(request, self._task))
 
-    def _begin(self, work: Coroutine[None, None, None]) -> None:
+    def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         self._task = task = self._loop.create_task(work)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if self._task is task:
@@ -91,12 +93,12 @@ class Snapshotter:
         name = f"{term}-{index}-{int(self._world.wall() * 1000)}"
         meta = SnapshotMeta(name, index, term, configuration, position)
         chunks = self._fsm.snapshot()
-        raft.crowd(1)
+        raft.log.crowd(1)
         try:
             writer = await self._in_thread(self.store.create, meta)
             meta = await self._write(writer, chunks)
         finally:
-            raft.crowd(-1)
+            raft.log.crowd(-1)
         _log.info("snapshot complete", id=meta.id, size=meta.size)
         node.snapshot_taken(index, term, (position, configuration), meta)
         await self._compact()
@@ -130,31 +132,69 @@ class Snapshotter:
         term = node.log.term(index)
         if index <= node.log.base or term is None:
             return
-        await raft.mark(index, term, False)
+        await raft.log.mark(index, term, False)
         node.compact(index)
         await self._remove_unused()
 
     async def _remove_unused(self) -> None:
-        log = self._raft.log_store
+        log = self._raft.log.store
         await self._in_thread(log.remove, log.take_unused())
 
     async def _install(self, request: InstallSnapshot, before: asyncio.Task[None] | None) -> None:
-        raft = self._raft
         if before is not None:
             await asyncio.wait([before])
-        meta = None
+        writer: SnapshotWriter = request.handle
         try:
-            writer: SnapshotWriter = request.handle
             meta = await self._in_thread(writer.finish)
             data = await self._in_thread(self.store.load, meta)
-            await raft.mark(request.last_index, request.last_term, True)
-            self._fsm.restore(data)
-        except (CtlError, DamagedSnapshot, OSError) as error:
+            state = await slices.run(self._fsm.load(data))
+            await self._raft.log.mark(request.last_index, request.last_term, True)
+        except (CtlError, ValueError, OSError) as error:
             _log.error("the leader's snapshot cannot be installed", error=error)
-            raft.installed(False, None)
+            self._raft.installed(False, None)
         else:
-            raft.installed(True, meta)
-            await self._remove_unused()
+            _log.info("installed the leader's snapshot", id=meta.id, size=meta.size)
+            await self._adopt(state, meta)
+
+    async def _adopt(self, state: Any, meta: SnapshotMeta) -> None:
+        rest = self._fsm.adopt(state)
+        self._raft.installed(True, meta)
+        await slices.drop(rest)
+        await self._remove_unused()
+
+    async def restore(self, archive: bytes) -> None:
+        """Replace this leader's state by an archive's, and the log by a snapshot of it, which followers
+        will be sent. SnapshotError, StorageFull, NoLeader and Unavailable: nothing has changed."""
+        found, data = await self._in_thread(read_archive, archive)
+        state = await slices.run(self._fsm.load(data))
+        while self._task is not None:
+            await asyncio.wait([self._task])
+        await asyncio.shield(self._begin(self._restore(found.index, data, state)))
+
+    async def _restore(self, floor: int, data: bytes, state: Any) -> None:
+        raft, node = self._raft, self._raft.node
+        request = raft.hold(floor)
+        index, term = request.last_index, request.last_term
+        meta = SnapshotMeta(
+            f"{term}-{index}-{int(self._world.wall() * 1000)}",
+            index,
+            term,
+            membership.decode(request.configuration),
+            request.configuration_index,
+        )
+        try:
+            writer = await self._in_thread(self.store.create, meta)
+            pieces = (data[at : at + _PIECE] for at in range(0, len(data), _PIECE))
+            meta = await self._write(writer, pieces)
+            if node.leader is None or node.term != term:
+                await self._in_thread(self.store.remove, meta)
+                raise Unavailable("leadership lost while restoring a snapshot")
+            await raft.log.mark(index, term, True)
+        except BaseException:
+            raft.installed(False, None)
+            raise
+        _log.warn("the state was replaced by that of an archive", id=meta.id, size=meta.size)
+        await self._adopt(state, meta)
 
     async def _in_thread(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         return await self._loop.run_in_executor(None, function, *arguments)

@@ -123,6 +123,8 @@ class SnapshotStore(Protocol):
 
     def load(self, meta: SnapshotMeta) -> bytes: ...
 
+    def remove(self, meta: SnapshotMeta) -> None: ...
+
     def spare_index(self) -> int:
         """Entries up to here are not needed even if the newest snapshot turns out to be damaged."""
         ...
@@ -172,6 +174,11 @@ class DiskSnapshots:
         if base64.b64encode(crc.digest()).decode() != wanted:
             raise DamagedSnapshot(f"{folder}: state.bin does not have its checksum")
         return data
+
+    def remove(self, meta: SnapshotMeta) -> None:
+        """Drop a finished snapshot that must not be used. OSError."""
+        shutil.rmtree(self._folder / meta.id)
+        _sync(self._folder)
 
     def open(self, meta: SnapshotMeta) -> SnapshotReader:
         """The state, readable to its end also when the snapshot is removed meanwhile. OSError."""
@@ -262,6 +269,10 @@ class MemorySnapshots:
         if self._newest is None or self._newest.id != meta.id:
             raise DamagedSnapshot("the state of this snapshot was not kept")
         return self._state
+
+    def remove(self, meta: SnapshotMeta) -> None:
+        if self._newest is not None and self._newest.id == meta.id:
+            self._newest, self._state = None, b""
 
     def open(self, meta: SnapshotMeta) -> SnapshotReader:
         return BytesIO(self.load(meta))

@@ -23,6 +23,10 @@ from core.raft.replication import Mode, Progress
 if TYPE_CHECKING:
     from core.raft.node import Node
 
+# Why a leader gives up by itself
+NO_QUORUM = "no quorum answered within the lease"
+REMOVED = "this server is no longer in the configuration"
+
 
 class Leader:
     """The duties of one term."""
@@ -62,6 +66,12 @@ class Leader:
         """No other server needs anything from this leader."""
         return not self.peers
 
+    def restarted(self, now: float) -> None:
+        """The log was replaced by a snapshot: everyone needs that first."""
+        for peer in self.peers.values():
+            peer.restart(self.node.log.last + 1)
+            self.replicate(peer, now)
+
     # Time
 
     def deadline(self) -> float | None:
@@ -84,7 +94,7 @@ class Leader:
         if not self.peers:
             return
         if now >= self._lease_end():
-            self.node.step_down(now)
+            self.node.step_down(now, NO_QUORUM)
             return
         if self.transfer_to and now >= self._transfer_until:
             self.transfer_to = ""
@@ -280,7 +290,7 @@ class Leader:
         if node.configurations.is_stable and not node.configurations.latest.votes(node.id):
             for peer in self.peers.values():
                 self.replicate(peer, now, even_if_empty=True)
-            node.step_down(now)
+            node.step_down(now, REMOVED)
 
     # Verified reads
 
@@ -338,6 +348,13 @@ class Leader:
         if peer.match == self.node.log.last:
             self._transfer_told = True
             self.node.send(peer.server.id, TimeoutNow())
+
+    def hand_over(self) -> None:
+        """Tell the most advanced voter that was heard last to stand for election; nobody waits for it."""
+        voters = [peer for peer in self.peers.values() if peer.votes and not peer.failures]
+        if voters:
+            best = max(voters, key=lambda peer: (peer.match, peer.contact))
+            self.node.send(best.server.id, TimeoutNow())
 
     def close(self) -> None:
         """Leadership is over: nothing can be verified any more."""

@@ -40,6 +40,10 @@ FOLLOWER = "Follower"
 CANDIDATE = "Candidate"
 LEADER = "Leader"
 
+# Why a leader gives up by itself; core/raft/leader.py knows more reasons
+STALLED = "the log could not be written in time"
+UNWRITABLE = "the log cannot be written"
+
 
 class Node(Durable):
     """One server's Raft. All times are the caller's monotonic seconds."""
@@ -67,6 +71,7 @@ class Node(Durable):
         self.leader: Leader | None = None
         self.contact: float | None = None  # when a leader was last heard
         self._installing_from = ""
+        self.gave_up = ""  # why the last leadership ended by itself
         self._unsent = False  # new entries that no follower was sent yet
         self._election_at = now if configurations.latest.is_sole(node_id) else self._random_election(now)
 
@@ -88,7 +93,7 @@ class Node(Durable):
         self._now = now
         limit = self._write_limit()
         if limit is not None and now >= limit:
-            self.step_down(now)
+            self.step_down(now, STALLED, hand_over=True)
         elif self.leader is not None:
             self.leader.tick(now)
         elif now >= self._election_at:
@@ -164,7 +169,10 @@ class Node(Durable):
         if alone and self.configurations.latest.is_sole(self.id):
             return
         self._messages.clear()
-        self._become_follower(now)
+        if self.leader is not None:
+            self.step_down(now, UNWRITABLE, hand_over=True)
+        else:
+            self._become_follower(now)
         if self.configurations.latest.is_sole(self.id):
             self._election_at = now + self.settings.campaign_pause
         else:
@@ -175,7 +183,7 @@ class Node(Durable):
         since = self.oldest_write()
         if since is None or self.leader is None or self.leader.is_alone:
             return None
-        return since + self.settings.election_timeout
+        return since + self.settings.write_timeout
 
     # Proposals and questions (leader)
 
@@ -186,8 +194,7 @@ class Node(Durable):
         leader = self.leader
         if leader is None:
             raise NoLeader("node is not the leader")
-        if leader.transfer_to:
-            raise Unavailable("leadership transfer in progress")
+        self._check_open(leader)
         return self.append_own(entry)
 
     def change(self, configuration: Configuration, now: float) -> int:
@@ -195,8 +202,7 @@ class Node(Durable):
 
         Only one change at a time, and none before this term has committed its first entry."""
         leader = self._leading()
-        if leader.transfer_to:
-            raise Unavailable("leadership transfer in progress")
+        self._check_open(leader)
         if not self.configurations.is_stable:
             raise Unavailable("a configuration change is already under way")
         if self.commit < leader.noop_index:
@@ -219,6 +225,12 @@ class Node(Durable):
         self._now = now
         return self._leading().transfer(target, now)
 
+    def _check_open(self, leader: Leader) -> None:
+        if leader.transfer_to:
+            raise Unavailable("leadership transfer in progress")
+        if self.installing is not None:
+            raise Unavailable("a snapshot is being restored")
+
     def _leading(self) -> Leader:
         if self.leader is None:
             raise NoLeader("node is not the leader")
@@ -226,8 +238,26 @@ class Node(Durable):
 
     # Snapshots
 
+    def hold(self, floor: int, now: float) -> InstallSnapshot:
+        """A leader's state is about to be replaced from outside: nothing is appended or applied until
+        `installed`. Gives where the log will go on, behind all that is there and behind `floor`.
+
+        Raises NoLeader, Unavailable."""
+        leader = self._leading()
+        self._check_open(leader)
+        if not self.configurations.is_stable:
+            raise Unavailable("a configuration change is already under way")
+        self._now = now
+        index = max(self.log.last, floor) + 1
+        position, configuration = self.configurations.at(index)
+        self._installing_from = ""
+        self.installing = InstallSnapshot(
+            self.term, self.address, index, self.term, configuration.encode(), position
+        )
+        return self.installing
+
     def installed(self, success: bool, now: float, handle: Any = None) -> None:
-        """The snapshot of Ready.install was stored and restored, or could not be."""
+        """The snapshot of Ready.install, or of `hold`, was stored and restored, or could not be."""
         self._now = now
         request, source = self.installing, self._installing_from
         assert request is not None
@@ -235,7 +265,10 @@ class Node(Durable):
         self._election_at = self._random_election(now)
         if success:
             self.restart_behind(request, handle)
-        self.answer(source, request, InstallReply(self.term, success, request=request))
+            if self.leader is not None:
+                self.leader.restarted(now)
+        if source:
+            self.answer(source, request, InstallReply(self.term, success, request=request))
 
     # Requests (every role)
 
@@ -316,7 +349,7 @@ class Node(Durable):
 
     def _on_timeout_now(self, source: str, request: TimeoutNow, now: float) -> None:
         self.answer(source, request, TimeoutReply(request=request))
-        if self.leader is None and self.configurations.latest.votes(self.id):
+        if self.leader is None and self.installing is None and self.configurations.latest.votes(self.id):
             self.leader_id = self.leader_address = ""
             self._become_candidate(now, prevote=False, transfer=True)
 
@@ -393,8 +426,13 @@ class Node(Durable):
         self.candidate = None
         self._election_at = self._random_election(now)
 
-    def step_down(self, now: float) -> None:
-        """A leader gives up its leadership, in the same term."""
+    def step_down(self, now: float, why: str, hand_over: bool = False) -> None:
+        """A leader gives up its leadership, in the same term; with `hand_over` the most advanced voter
+        is told to stand at once."""
+        assert self.leader is not None
+        if hand_over:
+            self.leader.hand_over()
+        self.gave_up = why
         self._become_follower(now)
 
     def _election_due(self, now: float) -> None:
@@ -420,6 +458,7 @@ class Node(Durable):
         """The election is won. Called by the candidate."""
         self.candidate = None
         self.leader_id, self.leader_address = self.id, self.address
+        self.gave_up = ""
         self.leader = Leader(self, now)
 
     def begin_term(self) -> None:

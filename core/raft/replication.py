@@ -103,5 +103,11 @@ class Progress:
         self._probe()
         self.waiting_until = now + pause
 
+    def restart(self, next_index: int) -> None:
+        """The leader's log was replaced: what the follower has is of no use any more."""
+        self.next = next_index
+        self._probe()
+        self.failures = 0
+
     def _probe(self) -> None:
         self.mode, self.waiting, self.waiting_until, self.inflight = Mode.PROBE, 0, 0.0, 0

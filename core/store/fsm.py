@@ -4,7 +4,7 @@ Also joins commands that were too large for one entry (protocols/fsm.md section 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from msgspec import Struct
 
@@ -70,6 +70,17 @@ class FSM:
         """Replace the whole state by that in state.bin; all watches fire. SnapshotError leaves the
         state as it was."""
         self.store.replace_with(persist.load(data))
+
+    def load(self, data: bytes) -> Generator[None, None, Store]:
+        """The state in state.bin, built aside in steps of about a millisecond. SnapshotError."""
+        return persist.loading(data)
+
+    def adopt(self, state: Store) -> Iterator[None]:
+        """Replace the whole state by one that was loaded; all watches fire. What is given back takes
+        the old one apart in steps: letting go of millions of rows at once takes long, too."""
+        old = list(self.store.tables.values())
+        self.store.replace_with(state)
+        return (None for table in old for _ in table.dismantled())
 
 
 def read_chunk_info(extensions: bytes) -> tuple[int, int, int]:

@@ -8,7 +8,7 @@ encodes slice by slice while writes go on. `load` builds a new Store."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import msgspec
@@ -20,6 +20,7 @@ from core.store import acl_structs, commands, kv, mesh, register, sessions, stru
 from core.store.state import Store
 
 SLICE = 32 * 1024
+_STEP = 64  # records loaded between two looks at the clock
 Record = tuple[int, Any]
 
 
@@ -139,17 +140,33 @@ _RESTORERS: dict[int, Restorer] = {}
 
 def load(data: bytes) -> Store:
     """The Store that state.bin holds. SnapshotError for broken bytes and unknown record types."""
+    steps = loading(data)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            store: Store = end.value
+            return store
+
+
+def loading(data: bytes) -> Generator[None, None, Store]:
+    """`load` in steps of about a millisecond, for a caller who has other things to do as well."""
     store = Store()
     try:
         reader = msgpack.Reader(data)
         header = reader.value()
         last_index = wire.integer(header.get(b"LastIndex")) if type(header) is dict else 0
+        count = 0
         while not reader.at_end:
             kind = reader.byte()
             restorer = _RESTORERS.get(kind)
             if restorer is None:
                 raise SnapshotError(f"unknown record type {kind} in the snapshot; a newer version wrote it")
             restorer(store, reader.value(), last_index)
+            count += 1
+            if not count % _STEP:
+                store.commit()
+                yield
     except DecodeError as error:
         raise SnapshotError(f"the snapshot is damaged: {error}") from error
     store.applied = last_index

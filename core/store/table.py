@@ -97,6 +97,19 @@ class Table(Generic[K, V]):
         """The rows and the order of their keys as they are now, cheap to take."""
         return dict(self.rows), list(self._order)
 
+    def dismantled(self) -> Iterator[None]:
+        """Drop everything, a thousand rows a step. The table is of no use afterwards."""
+        for _, members in self._groups.values():
+            while members:
+                for _ in range(min(1000, len(members))):
+                    members.popitem()
+                yield
+        while self.rows:
+            for _ in range(min(1000, len(self.rows))):
+                self.rows.popitem()
+                self._order.pop()
+            yield
+
     def _place(self, key: K, old: V | None, row: V | None) -> None:
         for group_of, members in self._groups.values():
             before = None if old is None else group_of(key, old)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from agent.raft import RaftService, RaftSettings
@@ -28,8 +28,13 @@ class Numbers:
         numbers = list(self.numbers)
         return (b"".join(n + b"\n" for n in numbers[i : i + 100]) for i in range(0, len(numbers), 100))
 
-    def restore(self, data: bytes) -> None:
-        self.numbers = data.split(b"\n")[:-1]
+    def load(self, data: bytes) -> Generator[None, None, list[bytes]]:
+        yield
+        return data.split(b"\n")[:-1]
+
+    def adopt(self, state: list[bytes]) -> Iterator[None]:
+        self.numbers = state
+        return iter(())
 
 
 SETTINGS = RaftSettings(

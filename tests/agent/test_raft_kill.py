@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import subprocess
@@ -8,6 +9,7 @@ import time
 from pathlib import Path
 
 from agent.raft_state import open_state
+from agent.world import World
 from tests.agent.raft_writer_process import Numbers
 
 ROOT = Path(__file__).parents[2]
@@ -17,7 +19,7 @@ KILLS = 50
 def recovered(folder: Path) -> list[int]:
     """What a restart would apply: the snapshot, then the whole log (one voter: all of it commits)."""
     fsm = Numbers()
-    opened = open_state(folder, random.Random(0), fsm.restore, None)
+    opened = asyncio.run(open_state(folder, fsm, World(), None))
     for entry in opened.log.slice(opened.applied + 1, opened.log.last):
         if entry.data and not entry.type:
             fsm.apply(entry.index, entry.data, b"", entry.term)

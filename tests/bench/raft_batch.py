@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import uvloop
@@ -33,8 +33,11 @@ class Nothing:
     def snapshot(self) -> Iterator[bytes]:
         yield b""
 
-    def restore(self, data: bytes) -> None:
-        pass
+    def load(self, data: bytes) -> Generator[None, None, None]:
+        yield
+
+    def adopt(self, state: None) -> Iterator[None]:
+        return iter(())
 
 
 def bare(folder: Path, rounds: int = 1000) -> float:
