@@ -196,6 +196,8 @@ def test_names_that_differ_in_letter_case_only_are_one_node() -> None:
     catalog.follow(members)
     (refusal,) = Cluster(members, "dc1").conflicts(catalog.store)
     assert 'node "web" (10.0.0.2) has the name of node "Web" (10.0.0.1)' in refusal.text
+    catalog.follow([client("Web", FAILED), client("web", id="id-other")])
+    assert catalog.health("web") == "passing"
     # An old entry of the other spelling does not take the alive one away.
     assert catalog.follow([client("Web"), client("web", LEFT)]) != ["web: member left, deregistering"]
     assert list(catalog.store.node_rows) == ["web"]
