@@ -5,12 +5,15 @@ are those of `remote_kinds`."""
 
 from __future__ import annotations
 
+from core.api.remote_coordination import COORDINATION
 from core.api.remote_kinds import Remote
 from core.api.remote_operator import OPERATOR
 from core.api.remote_reads import READS
 from core.api.remote_writes import ERRANDS, WRITES
 
-REMOTES: dict[str, Remote] = {remote.rpc: remote for remote in (*READS, *WRITES, *ERRANDS, *OPERATOR)}
+REMOTES: dict[str, Remote] = {
+    remote.rpc: remote for remote in (*READS, *WRITES, *ERRANDS, *OPERATOR, *COORDINATION)
+}
 
 # All services of Consul's servers; of some of them no method is answered.
 SERVICES = frozenset(

@@ -90,10 +90,12 @@ class ReadRemote(Generic[B, R]):
         reply: type[R],
         shown: Callable[[Any], dict[str, Any]],
         value: Callable[[R], Any],
+        indexed: bool = True,
     ) -> None:
         """`fields` and `args` go from the arguments to attributes of the body and back, `shown` and `value`
-        from the answer's value to attributes of the reply and back."""
+        from the answer's value to attributes of the reply and back. `indexed`: its index is never 0."""
         self.rpc = read.rpc
+        self._lowest = 1 if indexed else 0
         self.body, self.reply_type = body, reply
         self._read = read
         self._fields, self._args = fields, args
@@ -132,7 +134,7 @@ class ReadRemote(Generic[B, R]):
     def reply(self, outcome: Answer) -> dict[str, Any]:
         return wire.to_wire(
             self.reply_type(
-                index=max(outcome.index, 1),
+                index=max(outcome.index, self._lowest),
                 last_contact=outcome.last_contact,
                 known_leader=outcome.known_leader,
                 **self._shown(outcome.value),

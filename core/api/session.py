@@ -100,13 +100,19 @@ def ttl_of(session: Session) -> int:
     return ttl
 
 
-async def _renew(server: ServerDoor, args: SessionSpecificRequest) -> list[Session]:
+class Renewed(Struct, frozen=True):
+    """The session that was renewed, none if it is gone, and the index of the table."""
+
+    sessions: list[Session]
+    index: int
+
+
+async def _renew(server: ServerDoor, args: SessionSpecificRequest) -> Renewed:
     _check_id(args.session_id)
-    _, session = server.store.session_get(args.session_id)
-    if session is None:
-        return []
-    server.renew_session(session)
-    return [session]
+    index, session = server.store.session_get(args.session_id)
+    if session is not None:
+        server.renew_session(session)
+    return Renewed([] if session is None else [session], index)
 
 
 GET = Read("Session.Get", _get)
@@ -170,10 +176,10 @@ def renew(agent: AgentDoor, request: Request) -> Outcome:
     """`PUT /v1/session/renew/ID`."""
     session_id = _named(request, "Missing session")
 
-    def renewed(found: list[Session]) -> Reply:
-        if not found:
+    def renewed(found: Renewed) -> Reply:
+        if not found.sessions:
             return Reply(404, f"Session id '{session_id}' not found".encode(), TEXT)
-        return Reply(body=gojson.encode([_show(session) for session in found]))
+        return Reply(body=gojson.encode([_show(session) for session in found.sessions]))
 
     args = SessionSpecificRequest(session_id)
     return Errand(RENEW, args, renewed, request.query.get("dc"), request.token)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.api import agent, catalog, health, kv, operator, session, status, txn
+from core.api import agent, catalog, coordinate, event, health, keyring, kv, operator, session, status, txn
 from core.api.endpoint import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -12,6 +12,9 @@ ROUTES: tuple[Route, ...] = (
     *catalog.ROUTES,
     *health.ROUTES,
     *agent.ROUTES,
+    *event.ROUTES,
+    *coordinate.ROUTES,
+    *keyring.ROUTES,
     *operator.ROUTES,
     *status.ROUTES,
 )

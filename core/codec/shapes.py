@@ -169,7 +169,8 @@ class Object(Shape):
         super().__init__(go)
         self.fields = dict(fields)
         self._translated = translated
-        self._struct = "" if translated else go.rpartition(".")[2]
+        nameless = translated or go.startswith("struct ")
+        self._struct = "" if nameless else go.rpartition(".")[2]
         self._names = {folded(name): name for name in fields}
         self._names.update((folded(alias), name) for alias, name in (aliases or {}).items())
 

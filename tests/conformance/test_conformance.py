@@ -19,20 +19,18 @@ HERE = Path(__file__).resolve().parent
 SCENARIOS = HERE / "scenarios"
 
 # What this version offers. Other areas come with the features they are about.
-AREAS = ("agent/*", "blocking/*", "catalog/*", "dns/*", "health/*", "http/*", "kv/*", "status/*")
-LATER = (
-    "kv/lock",  # sessions
+AREAS = (
+    *("agent/*", "blocking/*", "catalog/*", "coordinate/*", "dns/*", "event/*", "health/*", "http/*", "kv/*"),
+    *("operator/*", "session/*", "status/*", "txn/*"),
 )
+LATER: tuple[str, ...] = ()
 # Rows of tables of endpoints that come with those areas.
-LATER_PATHS = tuple(
-    f"/v1/{area}"
-    for area in ("acl", "config", "coordinate", "event", "operator", "query", "session", "snapshot", "txn")
-)
+LATER_PATHS = tuple(f"/v1/{area}" for area in ("acl", "config", "query", "snapshot"))
 FOUND = {"server", "single", "no-acl", "no-keyring"}  # what the kit finds out by asking
 TARGETS: dict[str, tuple[set[str], tuple[str, ...]]] = {
     "dev": (FOUND | {"no-prometheus"}, ("*",)),
     "single": (FOUND | {"no-prometheus"}, ("*",)),
-    "tuned": (FOUND | {"prometheus", "tuned"}, ("*/tuned-*", "http/block-endpoints")),
+    "tuned": ((FOUND - {"no-keyring"}) | {"keyring", "prometheus", "tuned"}, ("*/tuned-*", "http/block-endpoints")),
 }
 
 
