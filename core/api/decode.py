@@ -319,10 +319,10 @@ def _make(kind: type[_Made], fields: dict[str, Any], **more: Any) -> _Made:
     return kind(**more)
 
 
-def _read(body: bytes, shape: Object) -> dict[str, Any]:
+def _read(body: bytes, shape: Object, lenient: bool = False) -> dict[str, Any]:
     """The fields of a body; a body of `null` has none. BadRequest has Consul's text."""
     try:
-        fields = fit(gojson.decode(body), shape)
+        fields = fit(gojson.decode(body), shape, lenient)
     except JsonError as error:
         raise BadRequest(f"Request decode failed: {error}") from None
     return fields or {}
@@ -399,8 +399,9 @@ def service_definition(body: bytes) -> ServiceDefinition:
 
 
 def session(body: bytes, default: Session) -> Session:
-    """The body of `/v1/session/create`: `default` where it says nothing. BadRequest has Consul's text."""
-    fields = _read(body, _SESSION)
+    """The body of `/v1/session/create`: `default` where it says nothing; unknown fields are ignored, as
+    Consul's own decoder of this type does. BadRequest has Consul's text."""
+    fields = _read(body, _SESSION, lenient=True)
     fields.pop("ID", None)
     given: dict[str, Any] = {}
     for attribute in Session.__struct_fields__:
