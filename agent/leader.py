@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from core.store.state import Store
 
 NEW_LEADER = "consul:new-leader"
-BATCH = 256  # members that are planned, and written in one go, before others have their turn
+BATCH = 128  # members that are planned, and written in one go, before others have their turn
 
 
 class LeaderSettings(Struct, frozen=True, kw_only=True):
