@@ -35,6 +35,7 @@ from core.api.table import ROUTES
 from core.config.diff import Reload, compare
 from core.dns.answer import Catalog
 from core.errors import ConfigError
+from core.gossip.member import ALIVE, Member
 from core.metrics import Metrics
 from core.node.servers import ServerFacts
 from core.store.fsm import FSM
@@ -262,8 +263,15 @@ class Agent:
         return self.cluster.datacenters()
 
     def members(self, wan: bool) -> list[dict[str, Any]]:
-        pool = self.cluster.wan if wan else self.cluster.lan
-        return [] if pool is None else [describe.member(member) for member in pool.members()]
+        if wan:
+            pool = self.cluster.wan
+            return [] if pool is None else [describe.member(member) for member in pool.members()]
+        return [describe.member(one, self._rpc_state(one)) for one in self.cluster.lan.members()]
+
+    def _rpc_state(self, member: Member) -> str:
+        if member.status != ALIVE or member.tags.get("role") != "consul":
+            return ""
+        return self.cluster.rpc_state(member.tags.get("id", ""))
 
     @property
     def events(self) -> EventLog:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agent.agent import Agent
     from core.gossip.member import GossipEvent
 
-_REBALANCE_SECONDS = 10.0  # between looks whether it is time to
+_LOOK_SECONDS = 10.0  # between looks at servers that RPC did not reach, and whether to change servers
 
 
 class Cluster:
@@ -42,13 +42,14 @@ class Cluster:
         self.tls = agent.tls
         self.pool = Pool(self._loop, agent.dialer, settings.pool(config))
         self.bucket = Bucket(config["limits.rpc_rate"], config["limits.rpc_max_burst"], world.now())
-        self.relay = Relay(self.pool, agent.datacenter, world, self.bucket, agent.calls.servers.failed)
+        self.relay = Relay(self.pool, agent.datacenter, world, self.bucket, self._failed)
         self.events = EventLog(agent.node_name, agent.local.state, world, get_logger("agent"))
         self.lan: GossipPool = self._pool(False)
         self.wan: GossipPool | None = (
             self._pool(True) if config["server"] and config["ports.serf_wan"] > 0 else None
         )
         self._servers: dict[str, ServerFacts] = {}  # of our datacenter, by id
+        self._unreachable: dict[str, str] = {}  # by id: why RPC did not get there the last time
         self._on_lan: list[Callable[[GossipEvent], None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._coordinates = CoordinateSender(
@@ -87,7 +88,7 @@ class Cluster:
         self._retry(self.lan, False)
         if self.wan is not None:
             self._retry(self.wan, True)
-        self.spawn(self._rebalance())
+        self.spawn(self._watch_servers())
         self._coordinates.start()
 
     def _retry(self, pool: GossipPool, wan: bool) -> None:
@@ -187,10 +188,42 @@ class Cluster:
             agent.local.server_up()
         agent.local.set_nodes(sum(member.status == ALIVE for member in members))
 
-    async def _rebalance(self) -> None:
+    # servers that gossip shows and RPC does not reach (design: pains row 26)
+
+    def rpc_state(self, server_id: str) -> str:
+        """ "ok", or why the last call to this server did not get there."""
+        why = self._unreachable.get(server_id)
+        return "ok" if why is None else f"failed: {why}"
+
+    def _failed(self, server: ServerFacts, error: CtlError) -> None:
+        self._agent.calls.servers.failed(server)
+        if server.id not in self._unreachable:
+            self._log.warn("a server is a member but cannot be called", server=server.name, error=str(error))
+        self._unreachable[server.id] = str(error)
+
+    async def _ping(self, server: ServerFacts) -> bool:
+        try:
+            await self.pool.ping(server)
+        except CtlError as error:
+            self._failed(server, error)
+            return False
+        self._unreachable.pop(server.id, None)
+        return True
+
+    async def _watch_servers(self) -> None:
+        """Servers that came are called once, those that failed until they answer, and now and then another
+        one becomes the first to be asked."""
         calls, world = self._agent.calls, self._agent.world
+        known: set[str] = set()
         while True:
-            await asyncio.sleep(_REBALANCE_SECONDS)
+            servers = list(calls.servers)
+            for server in servers:
+                if server.id not in known or server.id in self._unreachable:
+                    await self._ping(server)
+            known = {server.id for server in servers}
+            for server_id in self._unreachable.keys() - known:
+                del self._unreachable[server_id]
+            await asyncio.sleep(_LOOK_SECONDS)
             if calls.servers.rebalance(world.now(), len(self.lan.members())):
                 await self._check_first()
 
@@ -199,13 +232,7 @@ class Cluster:
         servers = self._agent.calls.servers
         for _ in range(len(servers)):
             first = servers.first()
-            if first is None:
-                return
-            try:
-                await self.pool.ping(first)
-            except CtlError:
-                servers.failed(first)
-            else:
+            if first is None or await self._ping(first):
                 return
 
     # what operators ask

@@ -49,8 +49,9 @@ def tags(agent: Agent, wan: bool = False) -> dict[str, str]:
     return found
 
 
-def member(one: Member) -> dict[str, Any]:
-    """An entry of the member list."""
+def member(one: Member, rpc: str = "") -> dict[str, Any]:
+    """An entry of the member list; `rpc` says what is wrong with calls of this agent to that server."""
+    ours = {"Ctl": {"RPC": rpc}} if rpc else {}
     return {
         "Name": one.name,
         "Addr": one.address,
@@ -63,6 +64,7 @@ def member(one: Member) -> dict[str, Any]:
         "DelegateMin": one.delegate[0],
         "DelegateMax": one.delegate[1],
         "DelegateCur": one.delegate[2],
+        **ours,
     }
 
 

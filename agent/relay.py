@@ -68,9 +68,9 @@ class Relay:
         datacenter: str,
         world: World,
         bucket: Bucket,
-        failed: Callable[[ServerFacts], None],
+        failed: Callable[[ServerFacts, CtlError], None],
     ) -> None:
-        """`failed(server)` hears of servers that could not be reached."""
+        """`failed(server, error)` hears of servers that could not be reached."""
         self._pool = pool
         self._datacenter = datacenter
         self._world = world
@@ -92,8 +92,8 @@ class Relay:
         body = remote.request(work, self._datacenter)
         try:
             reply = await self._pool.call(server, rpc, body)
-        except (Unsent, Lost):
-            self._failed(server)
+        except (Unsent, Lost) as error:
+            self._failed(server, error)
             raise
         return remote.answer(reply)
 
@@ -105,7 +105,7 @@ class Relay:
         def told(reply: object) -> None:
             if isinstance(reply, CtlError):
                 if isinstance(reply, Unsent | Lost):
-                    self._failed(server)
+                    self._failed(server, reply)
                 done(reply)
                 return
             try:

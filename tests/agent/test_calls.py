@@ -313,7 +313,9 @@ class Wire:
 
 def relay(wire: Wire, bucket: Bucket | None = None) -> tuple[Relay, list[ServerFacts]]:
     failed: list[ServerFacts] = []
-    return Relay(wire, "dc1", World(seed=1), bucket or Bucket(-1.0, 1, 0.0), failed.append), failed
+    return Relay(
+        wire, "dc1", World(seed=1), bucket or Bucket(-1.0, 1, 0.0), lambda one, _: failed.append(one)
+    ), failed
 
 
 def test_those_who_wait_for_the_same_share_one_call() -> None:
