@@ -1,18 +1,19 @@
 """Every method that servers answer over RPC (protocols/rpc.md section 7): the page to open first.
 
-What a method is, as body and reply, is said in `remote_reads` and `remote_writes`; the kinds of methods
-are those of `remote_kinds`."""
+What a method is, as body and reply, is said in the other `remote_*`; the kinds of methods are those of
+`remote_kinds`."""
 
 from __future__ import annotations
 
 from core.api.remote_coordination import COORDINATION
+from core.api.remote_internal import CONFIG, INTERNAL
 from core.api.remote_kinds import Remote
 from core.api.remote_operator import OPERATOR
 from core.api.remote_reads import READS
 from core.api.remote_writes import ERRANDS, WRITES
 
 REMOTES: dict[str, Remote] = {
-    remote.rpc: remote for remote in (*READS, *WRITES, *ERRANDS, *OPERATOR, *COORDINATION)
+    remote.rpc: remote for remote in (*READS, *WRITES, *ERRANDS, *OPERATOR, *COORDINATION, *INTERNAL, *CONFIG)
 }
 
 # All services of Consul's servers; of some of them no method is answered.

@@ -1,35 +1,31 @@
-"""Reads as RPCs: KVS.*, Catalog.*, Health.*, Coordinate.* and what only other agents ask, Internal.*."""
+"""Reads as RPCs: KVS.*, Catalog.*, Health.* and Coordinate.*."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
 
-from core.api import catalog, coordinate, filter, health, kv
+from core.api import catalog, coordinate, health, kv
 from core.api import remote_structs as structs
 from core.api.catalog import NameRequest, NodesRequest, ServiceRequest
 from core.api.endpoint import Answer, Question, Read
 from core.api.health import ChecksRequest
 from core.api.kv import KeyRequest
-from core.api.remote_kinds import ReadRemote, Remote, understood
+from core.api.remote_kinds import ReadRemote, Remote
 from core.api.remote_structs import (
     DCSpecificRequest,
-    NodeInfo,
     NodeServiceList,
     NodeServices,
     NodeSpecificRequest,
     ServiceNode,
     ServiceSpecificRequest,
 )
-from core.codec import msgpack, wire
 from core.store.state import Store
-from core.store.structs import CheckServiceNode, HealthCheck, Node, NodeService, Weights
+from core.store.structs import CheckServiceNode, Node, NodeService, Weights
 from core.store.watch import Watch
 
 Meta = tuple[tuple[str, str], ...]
-NodeDump = list[tuple[Node, list[NodeService], list[HealthCheck]]]
 
 
 # --- reads that have no HTTP form of their own here ---------------------------------------------------
@@ -41,49 +37,13 @@ class AddressRequest(Struct, frozen=True):
     address: str
 
 
-class DumpRequest(Struct, frozen=True):
-    """Everything of all nodes or one, or all services, or those of one kind; and filter."""
-
-    node: str = ""
-    kind: str | None = None
-    filter: str = ""
-
-
-class KindRequest(Struct, frozen=True):
-    """The config entries of a kind, or what they say about the service of that name."""
-
-    kind: str
-
-
 def _at_address(view: Store, args: AddressRequest, watch: Watch | None) -> Answer:
     found = view.services_by_address(args.address, watch)
     return Answer(view.index("nodes", "services"), found)
 
 
-def _node_dump(view: Store, args: DumpRequest, watch: Watch | None) -> Answer:
-    return Answer(*view.node_dump(args.node, watch))
-
-
-def _service_dump(view: Store, args: DumpRequest, watch: Watch | None) -> Answer:
-    index, found = view.service_dump(args.kind, watch)
-    if args.filter:
-        keep = filter.compile(args.filter, "check_service_node")
-        found = [item for item in found if keep(item)]
-    return Answer(index, found)
-
-
-def _no_entries(view: Store, args: KindRequest, watch: Watch | None) -> Answer:
-    """The mesh is off: nothing is configured centrally."""
-    return Answer(view.indexes.get("config-entries", 0), args.kind, remember=False)
-
-
 NODE_SERVICE_LIST = Read("Catalog.NodeServiceList", catalog.NODE_SERVICES.run)
 SERVICES_AT = Read("Catalog.ServiceNodes", _at_address)
-NODE_DUMP = Read("Internal.NodeDump", _node_dump)
-NODE_INFO = Read("Internal.NodeInfo", _node_dump)
-SERVICE_DUMP = Read("Internal.ServiceDump", _service_dump)
-SERVICE_CONFIG = Read("ConfigEntry.ResolveServiceConfig", _no_entries)
-CONFIG_ENTRIES = Read("ConfigEntry.List", _no_entries)
 
 
 # --- arguments ----------------------------------------------------------------------------------------
@@ -222,33 +182,6 @@ def _from_list(reply: structs.IndexedNodeServiceList) -> NodeAndServices:
     return reply.node_services.node, reply.node_services.services or []
 
 
-def _node_infos(value: NodeDump) -> dict[str, Any]:
-    infos = [
-        NodeInfo(
-            node.id,
-            node.node,
-            node.address,
-            node.tagged_addresses,
-            node.meta,
-            services or None,
-            checks or None,
-        )
-        for node, services, checks in value
-    ]
-    return {"dump": infos or None}
-
-
-def _from_node_infos(reply: structs.IndexedNodeDump) -> NodeDump:
-    return [
-        (
-            Node(info.id, info.node, info.address, "", info.tagged_addresses, info.meta),
-            info.services or [],
-            info.checks or [],
-        )
-        for info in reply.dump or ()
-    ]
-
-
 def _instances(value: list[CheckServiceNode]) -> dict[str, Any]:
     return {"nodes": value or None}
 
@@ -262,25 +195,6 @@ class _ServiceNodes(ReadRemote[ServiceSpecificRequest, structs.IndexedServiceNod
         if address:
             question.read, question.args = SERVICES_AT, AddressRequest(str(address, "utf-8", "replace"))
         return question
-
-
-class _Packed(ReadRemote[Any, Any]):
-    """A read whose reply is packed into a raw string, after a `head` that depends on the value."""
-
-    def __init__(self, *parts: Any, head: Callable[[Any], list[Any]]) -> None:
-        super().__init__(*parts)
-        self._head = head
-
-    def reply(self, outcome: Answer) -> Any:
-        parts = [*self._head(outcome.value), super().reply(outcome)]
-        return b"".join(map(msgpack.encode, parts))
-
-    def answer(self, reply: Any) -> Answer:
-        def last(raw: Any) -> Any:
-            parts = list(msgpack.Reader(wire.raw(raw)))
-            return parts[-1] if parts else None
-
-        return super().answer(understood(self.rpc, last, reply))
 
 
 # --- the methods --------------------------------------------------------------------------------------
@@ -411,61 +325,6 @@ HEALTH: tuple[Remote, ...] = (
     ),
 )
 
-INTERNAL: tuple[Remote, ...] = (
-    ReadRemote(
-        NODE_DUMP,
-        DCSpecificRequest,
-        lambda args: {},
-        lambda body: DumpRequest(),
-        structs.IndexedNodeDump,
-        _node_infos,
-        _from_node_infos,
-    ),
-    ReadRemote(
-        NODE_INFO,
-        NodeSpecificRequest,
-        lambda args: {"node": args.node},
-        lambda body: DumpRequest(node=body.node),
-        structs.IndexedNodeDump,
-        _node_infos,
-        _from_node_infos,
-    ),
-    ReadRemote(
-        SERVICE_DUMP,
-        structs.ServiceDumpRequest,
-        lambda args: {"use_service_kind": args.kind is not None, "service_kind": args.kind or ""},
-        lambda body: DumpRequest(
-            kind=body.service_kind if body.use_service_kind else None, filter=body.filter
-        ),
-        structs.IndexedNodesWithGateways,
-        lambda value: {"nodes": value or None, "gateways": []},
-        lambda reply: reply.nodes or [],
-    ),
-)
-
-CONFIG: tuple[Remote, ...] = (
-    _Packed(
-        SERVICE_CONFIG,
-        structs.ServiceConfigRequest,
-        lambda args: {"name": args.kind},
-        lambda body: KindRequest(body.name),
-        structs.ServiceConfigResponse,
-        lambda value: {},
-        lambda reply: "",
-        head=lambda value: [],
-    ),
-    _Packed(
-        CONFIG_ENTRIES,
-        structs.ConfigEntryQuery,
-        lambda args: {"kind": args.kind},
-        lambda body: KindRequest(body.kind),
-        structs.IndexedConfigEntries,
-        lambda value: {"kind": value, "entries": []},
-        lambda reply: reply.kind,
-        head=lambda value: [0, value],
-    ),
-)
-
 COORDINATES: tuple[Remote, ...] = (
     ReadRemote(
         coordinate.LIST_NODES,
@@ -487,4 +346,4 @@ COORDINATES: tuple[Remote, ...] = (
     ),
 )
 
-READS = (*KEYS, *CATALOG, *HEALTH, *COORDINATES, *INTERNAL, *CONFIG)
+READS = (*KEYS, *CATALOG, *HEALTH, *COORDINATES)

@@ -16,14 +16,6 @@ TEXT = {".py", ".md", ".toml", ".yaml", ".json", ".sh", ".bash", ".zsh", ".fish"
 HOME = re.compile(r"/(?:root|home|Users)/[a-z]|/work/[a-z]")
 HOSTS = re.compile("|".join(("pypi" + r"\.org", "pythonhosted" + r"\.org", "deb" + r"\.debian\.org")))
 EXAMPLES = re.compile(r"/home/(?:user|me|alice|you)\b")  # of documentation
-# Vectors of protocols that this version does not speak yet.
-VECTORS_LATER = {
-    "rpc/calls.json",
-    "rpc/client_agent_calls.json",
-    "rpc/methods.json",
-    "rpc/structs.json",
-    "rpc/yamux_session.json",
-}
 
 
 def _texts() -> list[tuple[Path, str]]:
@@ -63,14 +55,7 @@ def test_every_vector_file_is_used() -> None:
     for path in sorted(folder.rglob("*.json")):
         name = path.relative_to(folder).as_posix()
         used = path.name in tests or re.search(rf"""["']{path.stem}["']""", tests) is not None
-        if name in VECTORS_LATER:
-            continue
         assert used, f"no test uses tests/vectors/{name}"
-
-
-def test_vectors_for_later_exist() -> None:
-    for name in VECTORS_LATER:
-        assert (ROOT / "tests" / "vectors" / name).exists()
 
 
 def test_licence_is_the_whole_apache_text() -> None:

@@ -1,0 +1,160 @@
+"""Reads that only other agents ask: Internal.*, and what they ask of a mesh that is off, ConfigEntry.*."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from core.api import filter
+from core.api import remote_structs as structs
+from core.api.endpoint import Answer, Read
+from core.api.remote_kinds import ReadRemote, Remote, understood
+from core.api.remote_structs import DCSpecificRequest, NodeInfo, NodeSpecificRequest
+from core.codec import msgpack, wire
+from core.store.state import Store
+from core.store.structs import HealthCheck, Node, NodeService
+from core.store.watch import Watch
+
+NodeDump = list[tuple[Node, list[NodeService], list[HealthCheck]]]
+
+
+class DumpRequest(Struct, frozen=True):
+    """Everything of all nodes or one, or all services, or those of one kind; and filter."""
+
+    node: str = ""
+    kind: str | None = None
+    filter: str = ""
+
+
+class KindRequest(Struct, frozen=True):
+    """The config entries of a kind, or what they say about the service of that name."""
+
+    kind: str
+
+
+def _node_dump(view: Store, args: DumpRequest, watch: Watch | None) -> Answer:
+    return Answer(*view.node_dump(args.node, watch))
+
+
+def _service_dump(view: Store, args: DumpRequest, watch: Watch | None) -> Answer:
+    index, found = view.service_dump(args.kind, watch)
+    if args.filter:
+        keep = filter.compile(args.filter, "check_service_node")
+        found = [item for item in found if keep(item)]
+    return Answer(index, found)
+
+
+def _no_entries(view: Store, args: KindRequest, watch: Watch | None) -> Answer:
+    """The mesh is off: nothing is configured centrally."""
+    return Answer(view.indexes.get("config-entries", 0), args.kind, remember=False)
+
+
+NODE_DUMP = Read("Internal.NodeDump", _node_dump)
+NODE_INFO = Read("Internal.NodeInfo", _node_dump)
+SERVICE_DUMP = Read("Internal.ServiceDump", _service_dump)
+SERVICE_CONFIG = Read("ConfigEntry.ResolveServiceConfig", _no_entries)
+CONFIG_ENTRIES = Read("ConfigEntry.List", _no_entries)
+
+
+def _node_infos(value: NodeDump) -> dict[str, Any]:
+    infos = [
+        NodeInfo(
+            node.id,
+            node.node,
+            node.address,
+            node.tagged_addresses,
+            node.meta,
+            services or None,
+            checks or None,
+        )
+        for node, services, checks in value
+    ]
+    return {"dump": infos or None}
+
+
+def _from_node_infos(reply: structs.IndexedNodeDump) -> NodeDump:
+    return [
+        (
+            Node(info.id, info.node, info.address, "", info.tagged_addresses, info.meta),
+            info.services or [],
+            info.checks or [],
+        )
+        for info in reply.dump or ()
+    ]
+
+
+class _Packed(ReadRemote[Any, Any]):
+    """A read whose reply is packed into a raw string, after a `head` that depends on the value."""
+
+    def __init__(self, *parts: Any, head: Callable[[Any], list[Any]]) -> None:
+        super().__init__(*parts)
+        self._head = head
+
+    def reply(self, outcome: Answer) -> Any:
+        parts = [*self._head(outcome.value), super().reply(outcome)]
+        return b"".join(map(msgpack.encode, parts))
+
+    def answer(self, reply: Any) -> Answer:
+        def last(raw: Any) -> Any:
+            parts = list(msgpack.Reader(wire.raw(raw)))
+            return parts[-1] if parts else None
+
+        return super().answer(understood(self.rpc, last, reply))
+
+
+INTERNAL: tuple[Remote, ...] = (
+    ReadRemote(
+        NODE_DUMP,
+        DCSpecificRequest,
+        lambda args: {},
+        lambda body: DumpRequest(),
+        structs.IndexedNodeDump,
+        _node_infos,
+        _from_node_infos,
+    ),
+    ReadRemote(
+        NODE_INFO,
+        NodeSpecificRequest,
+        lambda args: {"node": args.node},
+        lambda body: DumpRequest(node=body.node),
+        structs.IndexedNodeDump,
+        _node_infos,
+        _from_node_infos,
+    ),
+    ReadRemote(
+        SERVICE_DUMP,
+        structs.ServiceDumpRequest,
+        lambda args: {"use_service_kind": args.kind is not None, "service_kind": args.kind or ""},
+        lambda body: DumpRequest(
+            kind=body.service_kind if body.use_service_kind else None, filter=body.filter
+        ),
+        structs.IndexedNodesWithGateways,
+        lambda value: {"nodes": value or None, "gateways": []},
+        lambda reply: reply.nodes or [],
+    ),
+)
+
+CONFIG: tuple[Remote, ...] = (
+    _Packed(
+        SERVICE_CONFIG,
+        structs.ServiceConfigRequest,
+        lambda args: {"name": args.kind},
+        lambda body: KindRequest(body.name),
+        structs.ServiceConfigResponse,
+        lambda value: {},
+        lambda reply: "",
+        head=lambda value: [],
+    ),
+    _Packed(
+        CONFIG_ENTRIES,
+        structs.ConfigEntryQuery,
+        lambda args: {"kind": args.kind},
+        lambda body: KindRequest(body.kind),
+        structs.IndexedConfigEntries,
+        lambda value: {"kind": value, "entries": []},
+        lambda reply: reply.kind,
+        head=lambda value: [0, value],
+    ),
+)
