@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 from msgspec import Struct
@@ -61,24 +61,33 @@ def peers_of(servers: list[SnapshotServer]) -> str:
 def write(meta: SnapshotMeta, state: bytes, written: int = 0) -> Iterator[bytes]:
     """The archive, in slices that each take a few milliseconds. `written` is the files' time in Unix
     seconds; `meta.size` is set here."""
-    meta_json = encode_meta(msgspec.structs.replace(meta, size=len(state)))
+    meta = msgspec.structs.replace(meta, size=len(state))
+    return write_pieces(meta, (state[at : at + SLICE] for at in range(0, len(state), SLICE)), written)
+
+
+def write_pieces(meta: SnapshotMeta, state: Iterable[bytes], written: int = 0) -> Iterator[bytes]:
+    """`write` for a state that comes in pieces. SnapshotError if they are not `meta.size` bytes."""
+    meta_json = encode_meta(meta)
     digest = hashlib.sha256()
     compressor = zlib.compressobj(wbits=_GZIP)
 
     def pieces() -> Iterator[bytes]:
         yield _member(NAMES[0], len(meta_json), written) + _padded(meta_json)
-        yield _member(NAMES[1], len(state), written)
-        for at in range(0, len(state), SLICE):
-            piece = state[at : at + SLICE]
+        yield _member(NAMES[1], meta.size, written)
+        size = 0
+        for piece in state:
+            size += len(piece)
             digest.update(piece)
             yield piece
+        if size != meta.size:
+            raise SnapshotError(f"the state has {size} bytes instead of {meta.size}")
         sums = "".join(
             f"{checksum}  {name}\n"
             for name, checksum in zip(
                 NAMES, (hashlib.sha256(meta_json).hexdigest(), digest.hexdigest()), strict=False
             )
         ).encode()
-        yield bytes(-len(state) % BLOCK) + _member(NAMES[2], len(sums), written) + _padded(sums)
+        yield bytes(-size % BLOCK) + _member(NAMES[2], len(sums), written) + _padded(sums)
         yield bytes(2 * BLOCK)
 
     for piece in pieces():

@@ -9,11 +9,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from agent.archives import Archives
 from agent.dial import Dialer
 from agent.raft import RaftService, RaftSettings
 from agent.raft_transport import RaftTransport, configured
-from agent.rpc import RAFT, RpcLimits, RpcListener
+from agent.rpc import RAFT, SNAPSHOT, RpcLimits, RpcListener
 from agent.world import World
+from core.errors import NoLeader
 from core.node.servers import ServerFacts
 from core.raft.configuration import Configuration, Server
 from core.raft.settings import Settings
@@ -46,10 +48,6 @@ async def until(condition: Callable[[], object], seconds: float = 10) -> None:
         await asyncio.sleep(0.002)
 
 
-class Numbered(Numbers):
-    """A state machine of numbered commands, which can be frozen and thawed like the real one."""
-
-
 class Host:
     """One server: its data, and the service while it runs."""
 
@@ -61,6 +59,7 @@ class Host:
         self.files: Any = None
         self.raft: RaftService = None  # type: ignore[assignment]
         self.transport: RaftTransport = None  # type: ignore[assignment]
+        self.archives: Archives = None  # type: ignore[assignment]
         self.listener: RpcListener | None = None
         self.led: list[bool] = []
 
@@ -72,7 +71,8 @@ class Host:
         network = self.network
         loop = asyncio.get_running_loop()
         self.fsm = network.make_fsm()
-        self.transport = RaftTransport(Dialer(loop, None), network.address_of)
+        dialer = Dialer(loop, None)
+        self.transport = RaftTransport(dialer, network.address_of)
         self.raft = RaftService(
             self.name,
             self.address,
@@ -84,16 +84,23 @@ class Host:
             files=self.files,
             **more,
         )
+        self.archives = Archives(self.raft, dialer, "dc1", self._leader)
         self.raft.on_leader(self.led.append)
         await self.raft.start(False)
         self.listen()
+
+    def _leader(self, datacenter: str) -> ServerFacts:
+        facts = self.network.address_of(self.raft.leader_id, "")
+        if self.raft.leader_id == "" or facts is None:
+            raise NoLeader()
+        return facts
 
     def listen(self) -> None:
         self.listener = RpcListener(
             asyncio.get_running_loop(),
             self.host,
             self.network.port,
-            {RAFT: self.transport.protocol},
+            {RAFT: self.transport.protocol, SNAPSHOT: self.archives.protocol},
             None,
             RpcLimits(max_conns_per_client=0),
         )

@@ -1,0 +1,205 @@
+"""Archives of the state, over three servers: saved by any, restored through Raft, refused when damaged."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.snapshot_rpc import restore as restore_over_rpc
+from core.codec import msgpack
+from core.errors import CtlError, NoLeader, Unavailable
+from core.store import archive, commands
+from core.store.archive import SnapshotMeta
+from core.store.fsm import FSM
+from core.store.persist import SnapshotError
+from core.store.watch import Watch
+from tests.agent.raft_network import Host, Network, run, until
+
+RECORDED: list[dict[str, Any]] = json.loads(
+    (Path(__file__).parents[1] / "vectors" / "snapshot" / "records.json").read_text()
+)["vectors"]
+RECORDS = [bytes.fromhex(one["hex"]) for one in RECORDED if "hex" in one]
+STATE = msgpack.encode({"LastIndex": 83}) + b"".join(RECORDS)
+
+
+def archived(state: bytes, index: int = 83) -> bytes:
+    return b"".join(archive.write(SnapshotMeta(id="3-83-1", index=index, term=3), state))
+
+
+async def whole(stream: AsyncIterator[bytes]) -> bytes:
+    return b"".join([piece async for piece in stream])
+
+
+def value(host: Host, key: bytes) -> bytes | None:
+    row = host.fsm.store.kv.get(key)
+    return row.value if row is not None else None
+
+
+async def cluster(folder: Path | None) -> tuple[Network, Host]:
+    net = Network(folder, make_fsm=FSM)
+    leader = await net.start()
+    for number in range(30):
+        await leader.raft.apply(commands.kvs("set", b"k%d" % number, b"v"))
+    await net.same()
+    return net, leader
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_saved_state_comes_back_on_all_servers(tmp_path: Path, durable: bool) -> None:
+    async def test() -> None:
+        net, leader = await cluster(tmp_path if durable else None)
+        follower = net.followers()[0]
+        saved = await follower.archives.save("dc1", False, "")  # goes on to the leader
+        assert (saved.known_leader, saved.last_contact) == (True, 0)
+        data = await whole(saved.stream)
+        meta, _ = archive.read(data)
+        assert meta.index == saved.index == leader.raft.applied_index
+        assert [one.id for one in meta.configuration.servers] == ["a", "b", "c"]
+        await leader.raft.apply(commands.kvs("set", b"k1", b"changed"))
+        await leader.raft.apply(commands.kvs("set", b"new", b"v"))
+        await net.same()
+        watches = [Watch() for _ in net.hosts]
+        for host, watch in zip(net.hosts.values(), watches, strict=True):
+            host.fsm.store.watch_cell(watch, "kvs")
+        before, led = leader.raft.last_index, len(leader.led)
+        await follower.archives.restore(data, "", "")
+        assert leader.raft.last_index > before
+        assert leader.led[led:] == [False, True]  # a leader's duties begin anew
+        await net.same()
+        for host in net.hosts.values():
+            assert (value(host, b"k1"), value(host, b"new")) == (b"v", None)
+        assert all(watch.fired for watch in watches)
+        await leader.raft.apply(commands.kvs("set", b"after", b"v"))
+        await net.same()
+        assert [value(host, b"after") for host in net.hosts.values()] == [b"v"] * 3
+        if durable:
+            await net.stop()
+            for host in net.hosts.values():
+                await host.start()
+            await net.leader()
+            await net.same()
+            for host in net.hosts.values():
+                assert (value(host, b"k1"), value(host, b"after")) == (b"v", b"v")
+        await net.stop()
+
+    run(test)
+
+
+def test_a_recorded_archive_is_restored_and_saved_with_the_same_records(tmp_path: Path) -> None:
+    async def test() -> None:
+        net, leader = await cluster(tmp_path)
+        await leader.archives.restore(archived(STATE), "dc1", "")
+        await net.same()
+        for host in net.hosts.values():
+            saved = await host.archives.save("dc1", True, "")  # stale: each by itself
+            _, state = archive.read(await whole(saved.stream))
+            assert _records(state) == RECORDS
+        await net.stop()
+
+    run(test)
+
+
+def _records(state: bytes) -> list[bytes]:
+    """The records of a state.bin; a recorded one as it was recorded, since maps have no order."""
+    reader = msgpack.Reader(state)
+    reader.value()
+    wanted = {_sorted((raw[0], msgpack.decode(raw[1:]))): raw for raw in RECORDS}
+    found = []
+    while not reader.at_end:
+        record = _sorted((reader.byte(), reader.value()))
+        found.append(wanted.get(record, record.encode()))
+    return found
+
+
+def _sorted(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(sorted(f"{_sorted(k)}: {_sorted(v)}" for k, v in value.items())) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_sorted, value)) + "]"
+    return repr(value)
+
+
+def test_a_damaged_archive_changes_nothing(tmp_path: Path) -> None:
+    async def test() -> None:
+        net, leader = await cluster(tmp_path)
+        good = archived(STATE)
+        tar = bytearray(gzip.decompress(good))
+        tar[tar.index(b"LastIndex") + 40] ^= 1
+        before = leader.raft.last_index
+        for bad in (b"", b"nonsense", good[:-20], gzip.compress(bytes(tar)), archived(STATE + b"\x63\x80")):
+            for host in net.hosts.values():
+                with pytest.raises(CtlError):
+                    await host.archives.restore(bad, "dc1", "")
+        with pytest.raises(SnapshotError, match="hash check failed"):
+            await leader.archives.restore(gzip.compress(bytes(tar)), "dc1", "")
+        assert value(leader, b"k1") == b"v"
+        await leader.raft.apply(commands.kvs("set", b"after", b"v"))
+        assert leader.raft.last_index == before + 1
+        await net.stop()
+
+    run(test)
+
+
+def test_writes_during_a_restore_fail_and_are_gone(tmp_path: Path) -> None:
+    async def test() -> None:
+        net, leader = await cluster(tmp_path)
+        stop = asyncio.Event()
+        outcomes: list[object] = []
+
+        async def write() -> None:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                try:
+                    await leader.raft.apply(commands.kvs("set", b"w%d" % number, b"v"))
+                    outcomes.append(number)
+                except Unavailable as error:
+                    outcomes.append(error)
+                await asyncio.sleep(0)
+
+        writer = asyncio.create_task(write())
+        await until(lambda: len(outcomes) > 20)
+        await leader.archives.restore(archived(STATE), "dc1", "")
+        restored = len(outcomes)
+        await until(lambda: len(outcomes) > restored + 20)
+        stop.set()
+        await writer
+        await net.same()
+        later = [number for number in outcomes[restored:] if isinstance(number, int)]
+        assert value(leader, b"w1") is None and later
+        for host in net.hosts.values():
+            assert all(value(host, b"w%d" % number) == b"v" for number in later[1:])
+            assert host.fsm.store.kv.rows == leader.fsm.store.kv.rows
+        await net.stop()
+
+    run(test)
+
+
+def test_without_a_leader_only_stale_snapshots_are_taken(tmp_path: Path) -> None:
+    async def test() -> None:
+        net, leader = await cluster(tmp_path)
+        last, *others = net.followers()
+        for host in [leader, *others]:
+            await host.kill()
+        await until(lambda: not last.raft.leader_id)
+        with pytest.raises(NoLeader):
+            await last.archives.save("dc1", False, "")
+        with pytest.raises(NoLeader):
+            await last.archives.restore(archived(STATE), "dc1", "")
+        saved = await last.archives.save("dc1", True, "")
+        assert not saved.known_leader
+        archive.read(await whole(saved.stream))
+        with pytest.raises(CtlError, match="No cluster leader"):
+            dialer = last.transport._dialer
+            here = net.address_of(last.name, "")
+            assert here is not None
+            await restore_over_rpc(dialer, here, "dc1", "", archived(STATE))
+        await net.stop()
+
+    run(test)
