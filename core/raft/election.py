@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from core.raft.messages import PreVoteReply, RequestPreVote, RequestVote, VoteReply
 
 if TYPE_CHECKING:
-    from core.raft.node import Node
+    from core.raft.roles import Roles
 
 
 class Candidate:
     """One attempt; a time-out makes a new one. The own vote counts when it is durable."""
 
-    def __init__(self, node: Node, now: float, prevote: bool, transfer: bool) -> None:
+    def __init__(self, node: Roles, now: float, prevote: bool, transfer: bool) -> None:
         self.node = node
         self.asking = False  # in the pre-vote, no term of its own yet
         self._transfer = transfer

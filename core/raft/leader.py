@@ -21,7 +21,7 @@ from core.raft.messages import (
 from core.raft.replication import Mode, Progress
 
 if TYPE_CHECKING:
-    from core.raft.node import Node
+    from core.raft.roles import Roles
 
 # Why a leader gives up by itself
 NO_QUORUM = "no quorum answered within the lease"
@@ -31,7 +31,7 @@ REMOVED = "this server is no longer in the configuration"
 class Leader:
     """The duties of one term."""
 
-    def __init__(self, node: Node, now: float) -> None:
+    def __init__(self, node: Roles, now: float) -> None:
         self.node = node
         self.peers: dict[str, Progress] = {}
         self.noop_index = node.log.last + 1

@@ -1,21 +1,17 @@
 """The Raft machine: told of messages, proposals and time, it says in Ready what must be done.
 
-Roles: a follower has neither `candidate` nor `leader`; a candidate has `candidate`; a leader has
-`leader`. `_become_*` and `step_down` are the only doors between them.
-
-What is written, and how far, is in durable.py."""
+It is built in layers, each a file: what is written and how far (durable.py), which role it has
+(roles.py), what it answers to others (follower.py), and here its doors. What only a candidate or a
+leader knows is in election.py and leader.py."""
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 from core.errors import Invalid, NoLeader, Unavailable
-from core.raft.configuration import Configuration, Configurations
-from core.raft.durable import Durable
-from core.raft.election import Candidate
+from core.raft.configuration import Configuration
+from core.raft.follower import Follower
 from core.raft.leader import Leader
-from core.raft.log import Log
 from core.raft.messages import (
     CONFIGURATION,
     AppendEntries,
@@ -33,53 +29,15 @@ from core.raft.messages import (
     Unreachable,
     VoteReply,
 )
-from core.raft.ready import HardState, Outgoing, Ready
-from core.raft.settings import Settings
-
-FOLLOWER = "Follower"
-CANDIDATE = "Candidate"
-LEADER = "Leader"
+from core.raft.ready import Ready
 
 # Why a leader gives up by itself; core/raft/leader.py knows more reasons
 STALLED = "the log could not be written in time"
 UNWRITABLE = "the log cannot be written"
 
 
-class Node(Durable):
+class Node(Follower):
     """One server's Raft. All times are the caller's monotonic seconds."""
-
-    def __init__(
-        self,
-        node_id: str,
-        address: str,
-        log: Log,
-        hard_state: HardState,
-        configurations: Configurations,
-        settings: Settings,
-        chance: random.Random,
-        now: float,
-        applied: int = 0,
-        applied_term: int = 0,
-    ) -> None:
-        """State as recovered from disk: everything in `log` and `hard_state` is durable, the state
-        machine stands at `applied` (the index of the snapshot it was restored from)."""
-        super().__init__(log, hard_state, configurations, settings, chance, now, applied, applied_term)
-        self.id, self.address = node_id, address
-        self.leader_id = ""
-        self.leader_address = ""
-        self.candidate: Candidate | None = None
-        self.leader: Leader | None = None
-        self.contact: float | None = None  # when a leader was last heard
-        self._installing_from = ""
-        self.gave_up = ""  # why the last leadership ended by itself
-        self._unsent = False  # new entries that no follower was sent yet
-        self._election_at = now if configurations.latest.is_sole(node_id) else self._random_election(now)
-
-    # What others may know
-
-    @property
-    def role(self) -> str:
-        return LEADER if self.leader else CANDIDATE if self.candidate else FOLLOWER
 
     # The machine's four doors
 
@@ -270,107 +228,6 @@ class Node(Durable):
         if source:
             self.answer(source, request, InstallReply(self.term, success, request=request))
 
-    # Requests (every role)
-
-    def _on_append(self, source: str, request: AppendEntries, now: float) -> None:
-        last = self.log.last
-        if request.term < self.term:
-            self.answer(source, request, AppendReply(self.term, last, False, request=request))
-            return
-        if request.term > self.term or self.leader is not None or self.candidate is not None:
-            self._adopt(request.term, now)
-        self._follow(source, request.leader, now)
-        if request.is_heartbeat:
-            self.answer_soon(source, request, AppendReply(self.term, last, True, request=request), 0)
-            return
-        if self.installing is not None or not _is_sequence(request):
-            # The log is about to be replaced, or the sender is out of its mind.
-            self.answer_soon(source, request, AppendReply(self.term, last, False, request=request), 0)
-            return
-        # Below the base everything is committed, so a leader has the same there.
-        if request.prev_index > self.log.base and self.log.term(request.prev_index) != request.prev_term:
-            reply = AppendReply(self.term, last, False, True, request=request)
-            self.answer_soon(source, request, reply, 0)
-            return
-        match = request.prev_index
-        if request.entries:
-            self._store(request.entries)
-            match += len(request.entries)
-        if request.commit > self.commit:
-            self.advance_commit(max(self.commit, min(request.commit, match)))
-        self.answer_soon(source, request, AppendReply(self.term, last, True, request=request), match)
-
-    def _store(self, entries: list[Entry]) -> None:
-        """Keep what agrees, drop from the first entry that does not, append what is new."""
-        log = self.log
-        for position, entry in enumerate(entries):
-            if entry.index <= log.base:
-                continue
-            known = log.term(entry.index)
-            if known == entry.term:
-                continue
-            if known is not None:
-                self.truncate(entry.index)
-            self.append(entries[position:])
-            return
-
-    def _on_vote(self, source: str, request: RequestVote, now: float) -> None:
-        if not self._may_vote_for(source, request):
-            self.answer(source, request, VoteReply(self.term, False, request=request))
-            return
-        if request.term > self.term:
-            self._adopt(request.term, now)
-            self.leader_id = self.leader_address = ""
-        granted = self.vote in ("", source) and self._is_current(request.last_index, request.last_term)
-        if granted:
-            self.vote = source
-            self._election_at = self._random_election(now)
-        self.answer(source, request, VoteReply(self.term, granted, request=request))
-
-    def _may_vote_for(self, source: str, request: RequestVote) -> bool:
-        if self.leader_id and self.leader_id != source and not request.transfer:
-            return False
-        if request.term < self.term:
-            return False
-        return self.leader is None or request.term > self.term
-
-    def _on_pre_vote(self, source: str, request: RequestPreVote, now: float) -> None:
-        latest = self.configurations.latest
-        granted = (
-            (not latest.servers or latest.votes(source))
-            and (not self.leader_id or self.leader_id == source)
-            and request.term >= self.term
-            and self._is_current(request.last_index, request.last_term)
-        )
-        self.answer(source, request, PreVoteReply(self.term, granted, request=request))
-
-    def _is_current(self, last_index: int, last_term: int) -> bool:
-        return (last_term, last_index) >= (self.log.last_term, self.log.last)
-
-    def _on_timeout_now(self, source: str, request: TimeoutNow, now: float) -> None:
-        self.answer(source, request, TimeoutReply(request=request))
-        if self.leader is None and self.installing is None and self.configurations.latest.votes(self.id):
-            self.leader_id = self.leader_address = ""
-            self._become_candidate(now, prevote=False, transfer=True)
-
-    def _on_install(self, source: str, request: InstallSnapshot, now: float) -> None:
-        if request.term < self.term or request.snapshot_version not in (0, 1):
-            self.answer(source, request, InstallReply(self.term, False, request=request))
-            return
-        if request.term > self.term or self.leader is not None or self.candidate is not None:
-            self._adopt(request.term, now)
-        self._follow(source, request.leader, now)
-        if self.installing is not None:
-            self.answer_soon(source, request, InstallReply(self.term, False, request=request), 0)
-            return
-        if request.last_index < self.log.base or self.log.term(request.last_index) == request.last_term:
-            # It has all that already, and what follows it may have been confirmed: keep it.
-            if request.last_index > self.commit:
-                self.advance_commit(request.last_index)
-            self.answer(source, request, InstallReply(self.term, True, request=request))
-            return
-        self.installing, self._installing_from, self._install_ready = request, source, True
-
     # Responses
 
     def _on_append_reply(self, source: str, reply: AppendReply, now: float) -> None:
@@ -402,103 +259,6 @@ class Node(Durable):
         self._adopt(term, now)
         self.leader_id = self.leader_address = ""
         return True
-
-    # Roles
-
-    def _adopt(self, term: int, now: float) -> None:
-        """Become a follower of `term`, which is at least the own one."""
-        if term > self.term:
-            self.term, self.vote = term, ""
-        self._become_follower(now)
-
-    def _follow(self, source: str, address: str, now: float) -> None:
-        self.leader_id, self.leader_address = source, address
-        self.contact = now
-        self._election_at = self._random_election(now)
-
-    def _become_follower(self, now: float) -> None:
-        if self.leader is not None:
-            leader, self.leader = self.leader, None
-            leader.close()
-            self.leader_id = self.leader_address = ""
-        elif self.candidate is None:
-            return
-        self.candidate = None
-        self._election_at = self._random_election(now)
-
-    def step_down(self, now: float, why: str, hand_over: bool = False) -> None:
-        """A leader gives up its leadership, in the same term; with `hand_over` the most advanced voter
-        is told to stand at once."""
-        assert self.leader is not None
-        if hand_over:
-            self.leader.hand_over()
-        self.gave_up = why
-        self._become_follower(now)
-
-    def _election_due(self, now: float) -> None:
-        if self.installing is not None:
-            return
-        self.leader_id = self.leader_address = ""
-        if not self._may_campaign():
-            self.candidate = None
-            self._election_at = self._random_election(now)
-            return
-        self._become_candidate(now, self.settings.prevote, transfer=False)
-
-    def _may_campaign(self) -> bool:
-        """Only voters start elections; one that an open change removes may still have to."""
-        configurations = self.configurations
-        return configurations.latest.votes(self.id) or configurations.committed.votes(self.id)
-
-    def _become_candidate(self, now: float, prevote: bool, transfer: bool) -> None:
-        self._election_at = now + self.settings.election_timeout * (1 + self.random.random())
-        self.candidate = Candidate(self, now, prevote, transfer)
-
-    def become_leader(self, now: float) -> None:
-        """The election is won. Called by the candidate."""
-        self.candidate = None
-        self.leader_id, self.leader_address = self.id, self.address
-        self.gave_up = ""
-        self.leader = Leader(self, now)
-
-    def begin_term(self) -> None:
-        """The candidate starts a term of its own and votes for itself."""
-        self.term += 1
-        self.vote = self.id
-
-    # Shared with candidate and leader
-
-    def send(self, to: str, request: Request) -> None:
-        """A request that may leave at once (it speaks of a durable term only)."""
-        if self.term_is_durable and (self.leader is not None or self.candidate is not None):
-            self._messages.append(Outgoing(to, request))
-        else:
-            self._held.append(Outgoing(to, request))
-
-    def append_own(self, entry: Entry) -> int:
-        """Give the entry its place in the log; gives its index."""
-        index = entry.index = self.log.last + 1
-        entry.term = self.term
-        self.append([entry])
-        self._unsent = True
-        return index
-
-    def may_commit(self, index: int) -> bool:
-        """A leader counts copies only of entries of its own term (the others follow with them)."""
-        return self.log.term(index) == self.term
-
-    def _random_election(self, now: float) -> float:
-        return now + self.settings.heartbeat_timeout * (1 + self.random.random())
-
-
-def _is_sequence(request: AppendEntries) -> bool:
-    """Whether the entries follow the previous one without a gap."""
-    index = request.prev_index
-    for entry in request.entries or ():
-        index += 1
-        if entry.index != index:
-            return False
-    return True
 
 
 _HANDLERS: dict[type, Any] = {
