@@ -103,6 +103,8 @@ async def _remove_by_id(server: ServerDoor, args: RemovePeer) -> None:
 
 
 async def _transfer(server: ServerDoor, args: TransferLeader) -> bool:
+    if len(server.raft.configuration.voters) < 2:
+        raise Invalid("cannot transfer leadership: there is no other voter")
     await server.transfer_leader(args.id)
     return True
 

@@ -1,28 +1,71 @@
-"""Who leads and who votes: `/v1/status/*`; and what answers at all: `/`."""
+"""Who leads and who takes part: `/v1/status/*` and the errands Status.*; and what answers at all: `/`."""
 
 from __future__ import annotations
 
-from core.api.endpoint import TEXT, AgentDoor, Outcome, Reply, Request, Route
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from msgspec import Struct
+
+from core.api.endpoint import TEXT, Action, AgentDoor, Errand, Outcome, Reply, Request, Route, ServerDoor
 from core.codec import gojson
-from core.errors import Unavailable
+from core.store.structs import go_name
 
 
-def _here(agent: AgentDoor, request: Request) -> None:
-    wanted = request.query.get("dc")
-    if wanted and wanted not in agent.known_datacenters():
-        raise Unavailable("No path to datacenter")
+class Nothing(Struct, frozen=True):
+    """A request without arguments."""
+
+
+class RaftStats(Struct, frozen=True, rename=go_name):
+    """What autopilot asks of every server. `last_contact` is a Go duration, `0` or `never`."""
+
+    last_contact: str = ""
+    last_term: int = 0
+    last_index: int = 0
+
+
+class _Raft(Protocol):
+    @property
+    def leader_address(self) -> str: ...
+
+    def stats(self) -> dict[str, str]: ...
+
+
+async def _ping(server: ServerDoor, args: Nothing) -> None:
+    """It answers: that is all."""
+
+
+async def _leader(server: ServerDoor, args: Nothing) -> str:
+    return cast(_Raft, server.raft).leader_address
+
+
+async def _peers(server: ServerDoor, args: Nothing) -> list[str]:
+    return [one.address for one in server.raft.configuration.servers]
+
+
+async def _raft_stats(server: ServerDoor, args: Nothing) -> RaftStats:
+    stats = cast(_Raft, server.raft).stats()
+    return RaftStats(stats["last_contact"], int(stats["last_log_term"]), int(stats["last_log_index"]))
+
+
+PING = Action("Status.Ping", _ping, leader=False)
+LEADER = Action("Status.Leader", _leader, leader=False)
+PEERS = Action("Status.Peers", _peers, leader=False)
+RAFT_STATS = Action("Status.RaftStats", _raft_stats, leader=False)
 
 
 def leader(agent: AgentDoor, request: Request) -> Outcome:
     """`GET /v1/status/leader`: the leader's `ip:port`, `""` when there is none."""
-    _here(agent, request)
-    return Reply(body=gojson.encode(agent.leader_address()))
+    return Errand(LEADER, Nothing(), _shown, request.query.get("dc"))
 
 
 def peers(agent: AgentDoor, request: Request) -> Outcome:
-    """`GET /v1/status/peers`: the voters' addresses."""
-    _here(agent, request)
-    return Reply(body=gojson.encode(agent.peer_addresses()))
+    """`GET /v1/status/peers`: the servers' addresses."""
+    return Errand(PEERS, Nothing(), _shown, request.query.get("dc"))
+
+
+def _shown(found: str | Sequence[str]) -> Reply:
+    return Reply(body=gojson.encode(found))
 
 
 def root(agent: AgentDoor, request: Request) -> Outcome:
