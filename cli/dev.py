@@ -82,9 +82,8 @@ def _flags(call: Call, folder: Path) -> list[str]:
     flags = ["-datacenter", call.text("datacenter", "dc1"), "-log-level", call.text("log-level", "info")]
     for path in call.many("config-file"):
         flags += ["-config-file", path]
-    return flags + write_settings(
-        folder, call.text("datacenter", "dc1"), call.yes("encrypt"), call.yes("tls")
-    )
+    datacenter = call.text("datacenter", "dc1")
+    return flags + write_settings(folder, datacenter, encrypt=call.yes("encrypt"), tls=call.yes("tls"))
 
 
 def _wait_ready(call: Call, agents: DevCluster, view: View, signals: Signals) -> bool:
@@ -95,12 +94,14 @@ def _wait_ready(call: Call, agents: DevCluster, view: View, signals: Signals) ->
     while True:
         with signals.interruptible():
             view.update(agents.members(), agents.leader())
-            ready = agents.ready()
+            lacking = agents.lacking()
         _check_alive(agents)
-        if ready:
+        if not lacking:
             return True
         if time.monotonic() > deadline:
-            view.note(f"Error: the agents did not agree in time; their logs are in {agents.folder}")
+            view.note(
+                f"Error: the agents did not agree in time: {lacking}. The log of {agents.servers[0].name} ends:"
+            )
             view.note(_tail(agents.servers[0].log))
             return False
         signals.sleep(PAUSE)

@@ -24,6 +24,7 @@ LEAVE_WAIT = 6.0  # seconds for client agents to say goodbye
 STOP_WAIT = 10.0
 _ANSWER_WAIT = 1.0
 _PR_SET_PDEATHSIG = 1
+ALIVE = 1  # core/gossip/member.py
 
 
 class DevAgent:
@@ -160,17 +161,22 @@ class DevCluster:
                 return str(found)
         return ""
 
-    def ready(self) -> bool:
-        """Whether every agent sees all members alive and a leader, and the catalog has every node."""
+    def lacking(self) -> str:
+        """What is missing until every agent sees all members alive and a leader, and the catalog has every
+        node; `` when nothing is."""
         names = {agent.name for agent in self.agents}
         for agent in self.agents:
-            members = agent.ask("/v1/agent/members") or ()
-            if {member["Name"] for member in members if member["Status"] == 1} != names:
-                return False
+            members = agent.ask("/v1/agent/members")
+            if members is None:
+                return f"{agent.name} does not answer"
+            unseen = names - {member["Name"] for member in members if member["Status"] == ALIVE}
+            if unseen:
+                return f"{agent.name} does not see {', '.join(sorted(unseen))} alive"
             if not agent.ask("/v1/status/leader"):
-                return False
-        nodes = self.agents[-1].ask("/v1/catalog/nodes") or ()
-        return {node["Node"] for node in nodes} == names
+                return f"{agent.name} knows no leader"
+        last = self.agents[-1]
+        unknown = names - {node["Node"] for node in last.ask("/v1/catalog/nodes") or ()}
+        return f"the catalog lacks {', '.join(sorted(unknown))}, says {last.name}" if unknown else ""
 
     def stop(self) -> None:
         """Client agents leave, then the servers end; whoever does not is killed."""

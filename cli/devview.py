@@ -54,7 +54,7 @@ class View:
         """All agents agree: say how to talk to them."""
         if self.call.out.structured:
             self.call.out.document(self._document())
-        elif not self._silent:
+        elif not self._silent and not (self.call.text("exec") or self.call.yes("once")):
             self._line(how_to_talk(self.agents))
         sys.stdout.flush()
 

@@ -43,6 +43,7 @@ GROUPS = {
     "keyring": "keyring",
     "tls": "certificates",
     "dev": "dev",
+    "doctor": "doctor",
     "version": "misc",
     "completions": "misc",
     "help": "misc",

@@ -36,6 +36,7 @@ SUMMARIES = {
     "keyring": "Keys of gossip encryption",
     "tls": "Certificates for agents",
     "dev": "A cluster on this machine, to try things",
+    "doctor": "Find out what is wrong, and what to change",
     "version": "Versions of ctl and of the API it keeps",
     "completions": "Shell completion",
     "help": "Help on a command",

@@ -31,7 +31,7 @@ _ctl_kind() {
 
 _ctl_is() {
   case "$1" in
-    'agent' | 'agent start' | 'agent status' | 'agent stop' | 'members' | 'join' | 'leave' | 'force-leave' | 'rtt' | 'kv' | 'kv get' | 'kv put' | 'kv delete' | 'kv list' | 'kv export' | 'kv import' | 'services' | 'services list' | 'services show' | 'services register' | 'services deregister' | 'checks' | 'checks list' | 'checks pass' | 'checks warn' | 'checks fail' | 'checks register' | 'checks deregister' | 'nodes' | 'nodes list' | 'nodes show' | 'nodes deregister' | 'catalog' | 'catalog nodes' | 'catalog services' | 'catalog datacenters' | 'dc' | 'dc list' | 'event' | 'event fire' | 'event list' | 'watch' | 'operator' | 'operator raft' | 'operator raft list-peers' | 'operator raft remove-peer' | 'operator raft transfer-leader' | 'operator raft recover' | 'operator autopilot' | 'operator autopilot get-config' | 'operator autopilot set-config' | 'operator autopilot state' | 'operator autopilot health' | 'raft' | 'raft peers' | 'snapshot' | 'snapshot save' | 'snapshot inspect' | 'snapshot decode' | 'snapshot restore' | 'info' | 'reload' | 'maint' | 'monitor' | 'validate' | 'keygen' | 'keyring' | 'keyring list' | 'keyring install' | 'keyring use' | 'keyring remove' | 'tls' | 'tls ca' | 'tls ca create' | 'tls cert' | 'tls cert create' | 'dev' | 'dev cluster' | 'version' | 'completions' | 'help') return 0 ;;
+    'agent' | 'agent start' | 'agent status' | 'agent stop' | 'members' | 'join' | 'leave' | 'force-leave' | 'rtt' | 'kv' | 'kv get' | 'kv put' | 'kv delete' | 'kv list' | 'kv export' | 'kv import' | 'services' | 'services list' | 'services show' | 'services register' | 'services deregister' | 'checks' | 'checks list' | 'checks pass' | 'checks warn' | 'checks fail' | 'checks register' | 'checks deregister' | 'nodes' | 'nodes list' | 'nodes show' | 'nodes deregister' | 'catalog' | 'catalog nodes' | 'catalog services' | 'catalog datacenters' | 'dc' | 'dc list' | 'event' | 'event fire' | 'event list' | 'watch' | 'operator' | 'operator raft' | 'operator raft list-peers' | 'operator raft remove-peer' | 'operator raft transfer-leader' | 'operator raft recover' | 'operator autopilot' | 'operator autopilot get-config' | 'operator autopilot set-config' | 'operator autopilot state' | 'operator autopilot health' | 'raft' | 'raft peers' | 'snapshot' | 'snapshot save' | 'snapshot inspect' | 'snapshot decode' | 'snapshot restore' | 'info' | 'reload' | 'maint' | 'monitor' | 'validate' | 'keygen' | 'keyring' | 'keyring list' | 'keyring install' | 'keyring use' | 'keyring remove' | 'tls' | 'tls ca' | 'tls ca create' | 'tls cert' | 'tls cert create' | 'dev' | 'dev cluster' | 'doctor' | 'version' | 'completions' | 'help') return 0 ;;
   esac
   return 1
 }
@@ -98,6 +98,7 @@ _ctl_flags() {
     'tls ca create') echo '--days --domain --common-name --cluster-id --name-constraint --additional-name-constraint --format --quiet --no-color --strict-exit --help' ;;
     'tls cert create') echo '--server --client --cli --ca --key --dc --domain --days --node --additional-dnsname --additional-ipaddress --format --quiet --no-color --strict-exit --help' ;;
     'dev cluster') echo '--servers --clients --data-dir --exec --once --timeout --encrypt --tls --config-file --datacenter --log-level --format --quiet --no-color --strict-exit --help' ;;
+    'doctor') echo '--config-file --config-dir --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
     'version') echo '--format --quiet --no-color --strict-exit --help' ;;
     'completions') echo '--install --no-color --strict-exit --help' ;;
     'help') echo '--no-color --strict-exit --help' ;;
@@ -189,14 +190,15 @@ _ctl_value() {
     'dev cluster:servers') echo 'any' ;;
     'dev cluster:clients') echo 'any' ;;
     'dev cluster:data-dir') echo 'any' ;;
-    'dev cluster:config-file') echo 'files' ;;
+    'dev cluster:config-file' | 'doctor:config-file') echo 'files' ;;
     'dev cluster:datacenter') echo 'any' ;;
+    'doctor:config-dir') echo 'files' ;;
   esac
 }
 
 _ctl_argument() {
   case "$1:$2" in
-    ':0') echo 'words:agent members join leave force-leave rtt kv services checks nodes catalog dc event watch operator raft snapshot info reload maint monitor validate keygen keyring tls dev version completions help' ;;
+    ':0') echo 'words:agent members join leave force-leave rtt kv services checks nodes catalog dc event watch operator raft snapshot info reload maint monitor validate keygen keyring tls dev doctor version completions help' ;;
     'agent:0') echo 'words:start status stop' ;;
     'force-leave:0') echo 'nodes' ;;
     'rtt:0') echo 'nodes' ;;

@@ -81,7 +81,7 @@ HEAVY = {
     *("cryptography", "yaml", "tomllib", "email", "http.client"),
 }
 # The daemon itself, and what reads configuration files as the daemon does.
-LOAD_AGENT = {"agent.py", "template.py", "definitions.py", "recover.py"}
+LOAD_AGENT = {"agent.py", "template.py", "definitions.py", "recover.py", "doctorfacts.py"}
 RARE = {
     *(
         "typer",
