@@ -174,7 +174,7 @@ def test_event_of_six_letters_leaves_402_bytes() -> None:
     id = "a6899c1b-8785-023f-d18e-dab0e8686095"
     for size in (402, 403):
         event = consul_events.ConsulEvent(id, "deploy", payload=bytes(size))
-        message = serf.UserEventMessage(1, event.serf_name, consul_events.encode(event))
+        message = serf.UserEventMessage(300, event.serf_name, consul_events.encode(event))
         assert (len(serf.encode(message)) <= 512) == (size == 402)
 
 
