@@ -336,7 +336,11 @@ class RaftService(RaftView):
         self.node.write_failed(self._world.now())
         if self._transport is not None:
             self._transport.forget()
-        self._waiting.fail(self.node.log.last, error)
+        # Alone, nobody has heard of the entries; others may have them, and the next leader commit them.
+        told: CtlError = (
+            Unavailable(f"leadership lost while committing log: {error}") if self._shared else error
+        )
+        self._waiting.fail(self.node.log.last, told)
 
     def settled(self) -> None:
         self._driver.run()

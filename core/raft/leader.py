@@ -108,7 +108,10 @@ class Leader:
         if spread_commit:
             self._commit_due = None
         for peer in self.peers.values():
-            self.replicate(peer, now, spread_commit)
+            news = spread_commit and peer.commit_sent < self.node.commit
+            # A follower that was restarted knows no commit index, and may have lost more than that.
+            quiet = now - peer.told_at >= self.node.settings.heartbeat_timeout / 2
+            self.replicate(peer, now, even_if_empty=news or quiet)
 
     def _lease_end(self) -> float:
         """When the contact of the latest quorum runs out; a leader outside the configuration is not in it."""
@@ -137,12 +140,12 @@ class Leader:
             self.replicate(peer, now)
 
     def replicate(self, peer: Progress, now: float, even_if_empty: bool = False) -> None:
-        """Send what `peer` lacks; with `even_if_empty` also the bare news of a commit."""
+        """Send what `peer` lacks; with `even_if_empty` at least the commit index."""
         node, settings = self.node, self.node.settings
         while peer.sendable(now, settings.max_inflight):
             probing = peer.mode is not Mode.REPLICATE
             idle = not probing and peer.next > node.log.last
-            if idle and not (even_if_empty and peer.commit_sent < node.commit):
+            if idle and not even_if_empty:
                 return
             previous_term = node.log.term(peer.next - 1) if peer.next > node.log.base else None
             if previous_term is None:
@@ -170,6 +173,7 @@ class Leader:
             round=self._round,
         )
         node.send(peer.server.id, request)
+        peer.told_at = now
         peer.commit_sent = max(peer.commit_sent, min(node.commit, previous + len(entries)))
         if peer.mode is Mode.REPLICATE:
             peer.next += len(entries)

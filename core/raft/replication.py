@@ -31,6 +31,7 @@ class Progress:
         "round",
         "server",
         "since",
+        "told_at",
         "waiting",
         "waiting_until",
     )
@@ -46,6 +47,7 @@ class Progress:
         self.inflight = 0
         self.commit_sent = 0
         self.contact = now  # when the newest answered message had been sent
+        self.told_at = now  # when it was last sent anything but a heartbeat
         self.heartbeat_at = now
         self.round = 0  # newest verify round confirmed
         self.failures = 0

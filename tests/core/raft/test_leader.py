@@ -592,3 +592,56 @@ def test_committed_entries_are_handed_out_in_slices() -> None:
     machine.wait(0)
     assert [len(r.committed) for r in machine.readies if r.committed] == [10, 10, 10, 6]
     assert [entry.index for entry in machine.committed] == list(range(1, 37))
+
+
+def test_an_idle_follower_hears_the_commit_index_again_and_again() -> None:
+    """One that was restarted forgot it, and nothing else would tell it before the next write."""
+    machine = leader()
+    confirm(machine)
+    for _ in range(20):
+        machine.wait(0.05)
+        sent = entries_sent(machine)
+        if sent:
+            break
+        confirm(machine)
+    assert all((m.commit, m.entries, m.prev_index) == (machine.node.commit, [], 2) for _, m in sent)
+    assert {to for to, _ in sent} <= {"b", "c"} and sent
+
+
+def test_nothing_is_proposed_while_the_state_is_replaced_from_outside() -> None:
+    machine = leader()
+    request = machine.node.hold(50, machine.now)
+    assert (request.last_index, request.last_term) == (51, 2)
+    for attempt in (
+        lambda: machine.node.propose(Entry(data=b"x")),
+        lambda: machine.node.change(ABC, machine.now),
+        lambda: machine.node.hold(0, machine.now),
+    ):
+        with pytest.raises(Unavailable, match="restored"):
+            attempt()
+    machine.node.installed(True, machine.now, "handle")
+    machine.settle()
+    assert (machine.node.log.base, machine.node.commit, machine.node.log.last) == (51, 51, 51)
+    confirm_refusals(machine)
+    sent = machine.take(InstallSnapshot)
+    assert {(to, m.last_index, m.handle) for to, m in sent} == {("b", 51, "handle"), ("c", 51, "handle")}
+    for to, message in sent:
+        machine.told(to, InstallReply(2, True, request=message))
+    assert machine.node.propose(Entry(data=b"y")) == 52
+    machine.settle()
+    confirm(machine)
+    assert machine.committed[-1].data == b"y"
+
+
+def confirm_refusals(machine: Machine) -> None:
+    """The followers lack what they are asked for: their logs end at entry 2."""
+    for to, request in entries_sent(machine):
+        machine.told(to, AppendReply(request.term, 2, False, True, request=request))
+
+
+def test_a_restore_that_failed_leaves_the_leader_as_it_was() -> None:
+    machine = leader()
+    machine.node.hold(0, machine.now)
+    machine.node.installed(False, machine.now)
+    machine.settle()
+    assert machine.node.propose(Entry(data=b"x")) == 3
