@@ -338,11 +338,3 @@ class IndexedConfigEntries(ReadReply, frozen=True, rename=go_name):
 
     kind: str = ""
     entries: list[Any] | None = None
-
-
-class RaftStats(Struct, frozen=True, rename=go_name):
-    """What autopilot asks of every server. `last_contact` is a Go duration, `0` or `never`."""
-
-    last_contact: str = ""
-    last_term: int = 0
-    last_index: int = 0

@@ -1,21 +1,23 @@
-"""Writes and errands as RPCs, and what only other agents ask of a server: Status.*."""
+"""Writes and errands as RPCs: KVS.Apply, Catalog.*, Status.*, Coordinate.* and Internal.*."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol, cast
+from typing import Any
 
 from msgspec import Struct
 
-from core.api import catalog, coordinate, event, keyring, kv
+from core.api import catalog, coordinate, event, keyring, kv, status
 from core.api import remote_structs as structs
 from core.api.endpoint import Action, Command, ServerDoor
 from core.api.keyring import KeyringResponse
 from core.api.kv import KVChange
 from core.api.remote_kinds import ActionRemote, Remote, WriteRemote, here, unrendered
-from core.api.remote_structs import DCSpecificRequest, RaftStats, ReadReply, ReadRequest
+from core.api.remote_structs import DCSpecificRequest, ReadReply, ReadRequest
+from core.api.status import Nothing
 from core.codec import wire
 from core.codec.msgpack import DecodeError
 from core.errors import Invalid
+from core.node.autopilot import RaftStats
 from core.node.servers import server_facts
 from core.store.structs import DeregisterRequest, RegisterRequest
 
@@ -90,46 +92,15 @@ WRITES: tuple[Remote, ...] = (
 )
 
 
-# --- what a server is asked about itself --------------------------------------------------------------
+# --- errands ------------------------------------------------------------------------------------------
 
 
-class Empty(Struct, frozen=True):
-    """The request that is an empty struct."""
-
-
-class _Raft(Protocol):
-    def stats(self) -> dict[str, str]: ...
-
-
-async def _ping(server: ServerDoor, args: Empty) -> None:
-    """It answers: that is all."""
-
-
-async def _leader(server: ServerDoor, args: Empty) -> str:
-    raft = server.raft
-    leader = raft.configuration.get(raft.leader_id)
-    return leader.address if leader is not None else ""
-
-
-async def _peers(server: ServerDoor, args: Empty) -> list[str]:
-    return [one.address for one in server.raft.configuration.servers]
-
-
-async def _raft_stats(server: ServerDoor, args: Empty) -> RaftStats:
-    stats = cast(_Raft, server.raft).stats()
-    return RaftStats(stats["last_contact"], int(stats["last_log_term"]), int(stats["last_log_index"]))
-
-
-async def _datacenters(server: ServerDoor, args: Empty) -> list[str]:
+async def _datacenters(server: ServerDoor, args: Nothing) -> list[str]:
     members = server.wan.members() if server.wan is not None else ()
     known = {facts.datacenter for member in members if (facts := server_facts(member)) is not None}
     return [server.datacenter, *sorted(known - {server.datacenter})]
 
 
-PING = Action("Status.Ping", _ping, leader=False)
-LEADER = Action("Status.Leader", _leader, leader=False)
-PEERS = Action("Status.Peers", _peers, leader=False)
-RAFT_STATS = Action("Status.RaftStats", _raft_stats, leader=False)
 LIST_DATACENTERS = Action("Catalog.ListDatacenters", _datacenters, leader=False)
 
 
@@ -139,15 +110,12 @@ def _texts(reply: Any) -> list[str]:
     return [wire.text(one) for one in reply]
 
 
-def _empty(_: Any) -> Empty:
-    return Empty()
+def _empty(_: Any) -> Nothing:
+    return Nothing()
 
 
 def _as_it_is(value: Any) -> Any:
     return value
-
-
-# --- errands ------------------------------------------------------------------------------------------
 
 
 def _fields(args: Struct) -> dict[str, Any]:
@@ -167,16 +135,22 @@ def _keyring_answer(reply: Any) -> list[KeyringResponse]:
 
 
 ERRANDS: tuple[Remote, ...] = (
-    ActionRemote(PING, Empty, lambda args: {}, _as_it_is, _nothing, _none),
+    ActionRemote(status.PING, Nothing, lambda args: {}, _as_it_is, _nothing, _none),
     ActionRemote(
-        LEADER, DCSpecificRequest, lambda args: {}, _empty, _as_it_is, wire.text, needs_datacenter=False
+        status.LEADER,
+        DCSpecificRequest,
+        lambda args: {},
+        _empty,
+        _as_it_is,
+        wire.text,
+        needs_datacenter=False,
     ),
     ActionRemote(
-        PEERS, DCSpecificRequest, lambda args: {}, _empty, _as_it_is, _texts, needs_datacenter=False
+        status.PEERS, DCSpecificRequest, lambda args: {}, _empty, _as_it_is, _texts, needs_datacenter=False
     ),
     ActionRemote(
-        RAFT_STATS,
-        Empty,
+        status.RAFT_STATS,
+        Nothing,
         lambda args: {},
         _as_it_is,
         wire.to_wire,
@@ -186,7 +160,7 @@ ERRANDS: tuple[Remote, ...] = (
     ActionRemote(coordinate.UPDATE, coordinate.UpdateRequest, _fields, _as_it_is, _nothing, _none),
     ActionRemote(
         coordinate.LIST_DATACENTERS,
-        Empty,
+        Nothing,
         lambda args: {},
         lambda body: coordinate.DatacentersRequest(),
         lambda maps: [wire.to_wire(one) for one in maps],

@@ -9,19 +9,11 @@ from msgspec import Struct
 
 from core.api.endpoint import TEXT, Action, AgentDoor, Errand, Outcome, Reply, Request, Route, ServerDoor
 from core.codec import gojson
-from core.store.structs import go_name
+from core.node.autopilot import RaftStats
 
 
 class Nothing(Struct, frozen=True):
     """A request without arguments."""
-
-
-class RaftStats(Struct, frozen=True, rename=go_name):
-    """What autopilot asks of every server. `last_contact` is a Go duration, `0` or `never`."""
-
-    last_contact: str = ""
-    last_term: int = 0
-    last_index: int = 0
 
 
 class _Raft(Protocol):
