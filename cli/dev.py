@@ -99,9 +99,7 @@ def _wait_ready(call: Call, agents: DevCluster, view: View, signals: Signals) ->
         if not lacking:
             return True
         if time.monotonic() > deadline:
-            view.note(
-                f"Error: the agents did not agree in time: {lacking}. The log of {agents.servers[0].name} ends:"
-            )
+            view.note(f"Error: the agents did not agree in time: {lacking}. What s1 said last:")
             view.note(_tail(agents.servers[0].log))
             return False
         signals.sleep(PAUSE)
