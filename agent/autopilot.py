@@ -59,16 +59,22 @@ class ServerChanges:
         self._log = logger
         self._turn = asyncio.Lock()
 
+    @property
+    def configuration(self) -> Configuration:
+        """The servers as they are now."""
+        return self._raft.configuration
+
     async def make(self, step: AddServer | RemoveServer | Promote | RemoveStale) -> None:
         """Make the change, unless it is made already. Raises CtlError."""
         async with self._turn:
-            known = self._raft.configuration
+            known = self.configuration
             if isinstance(step, AddServer):
                 wanted = known.with_nonvoter(step.id, step.address)
-            elif isinstance(step, Promote):
-                wanted = known.with_voter(step.id, step.address)
-            else:
+            elif not isinstance(step, Promote):
                 wanted = known.without(step.id)
+            else:
+                server = known.get(step.id)
+                wanted = known.with_voter(step.id, server.address) if server is not None else known
             if wanted != known:
                 await self._raft.change(wanted)
                 self._log.info(step.text, server=step.id)
@@ -82,7 +88,6 @@ class AutopilotLoop:
         me: Me,
         store: Store,
         lan: Members,
-        raft: RaftChanges,
         changes: ServerChanges,
         fetch: Fetch,
         world: World,
@@ -94,7 +99,6 @@ class AutopilotLoop:
         self._me = me
         self._store = store
         self._lan = lan
-        self._raft = raft
         self._changes = changes
         self._fetch = fetch
         self._world = world
@@ -128,7 +132,7 @@ class AutopilotLoop:
         answers = await asyncio.gather(*map(self._ask, alive))
         stats = {facts.id: stat for facts, stat in zip(alive, answers, strict=True) if stat is not None}
         config = self._store.autopilot_config() or self._initial
-        now, configuration = self._world.now(), self._raft.configuration
+        now, configuration = self._world.now(), self._changes.configuration
         health = self._machine.observe(now, self._world.wall(), config, servers, configuration, stats)
         self._metrics.gauge("autopilot.healthy", 1.0 if health.healthy else 0.0)
         self._metrics.gauge("autopilot.failure_tolerance", health.failure_tolerance)

@@ -117,7 +117,6 @@ class Leadership:
                 self._me,
                 self._store,
                 self._lan,
-                self._raft,
                 self._changes,
                 self._fetch,
                 self._world,

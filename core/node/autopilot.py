@@ -69,7 +69,6 @@ class Promote(Struct, frozen=True):
     """A server gets a vote."""
 
     id: str
-    address: str
     text: str
 
 
@@ -205,7 +204,7 @@ class Autopilot:
             if server is None or server.suffrage != NONVOTER or row.read_replica or not row.healthy:
                 continue
             if now - self._seen[row.id].since >= stable:
-                yield Promote(row.id, server.address, "server is healthy and stable, giving it a vote")
+                yield Promote(row.id, "server is healthy and stable, giving it a vote")
 
     def _removals(
         self,

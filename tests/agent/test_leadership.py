@@ -478,3 +478,16 @@ def test_a_large_catalog_is_looked_through_in_slices() -> None:
             assert office.lines.count("member joined") == 3001
 
     run(test)
+
+
+def test_a_leader_alone_that_came_back_elsewhere() -> None:
+    """Its own address is told to Raft like any other's."""
+
+    async def test() -> None:
+        async with Office() as office:
+            office.tell(JOIN, server("s1", address="10.0.0.9"))
+            office.duties.leading(True)
+            await until(lambda: office.log.configuration.by_address("10.0.0.9:8300") is not None)
+            assert office.log.configuration.is_sole("id-s1")
+
+    run(test)

@@ -103,7 +103,9 @@ def outcome(at: PretendedServer, work: Errand | Command) -> Any:
     """What the server gives for an errand or a command."""
     if isinstance(work, Errand):
         return asyncio.run(cast(Any, work.action.run(cast(ServerDoor, at), work.args)))
-    return at.apply(work.write.prepare(at.store, work.args))
+    data = work.write.prepare(at.store, work.args)
+    assert isinstance(data, bytes)
+    return at.apply(data)
 
 
 @pytest.fixture(params=["here", "over RPC"])

@@ -71,7 +71,9 @@ class World:
         steps = self.autopilot.decide(self.now, self.config, list(self.members.values()), self.raft)
         for step in steps:
             if isinstance(step, Promote):
-                self.raft = self.raft.with_voter(step.id, step.address)
+                known = self.raft.get(step.id)
+                assert known is not None
+                self.raft = self.raft.with_voter(step.id, known.address)
             elif isinstance(step, RemoveStale):
                 self.raft = self.raft.without(step.id)
             else:
