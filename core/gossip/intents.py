@@ -56,21 +56,21 @@ class RecentIntents:
 
 
 class Tombstone(Struct):
-    """A member was erased at Lamport time `ltime`, when its last `incarnation` was known. `ghost` while
-    memberlist shows it alive all the same; `told` is when the others were last reminded."""
+    """A member was erased at Lamport time `ltime`, when its last `incarnation` was known. `heard` is when
+    somebody last told of it, `told` when the others were last reminded."""
 
     ltime: int
     incarnation: int
-    made: float
+    heard: float
     told: float
-    ghost: bool = False
 
 
 class Tombstones:
-    """The members that were erased on purpose."""
+    """The members that were erased on purpose. `ghosts`: those that memberlist shows alive all the same."""
 
     def __init__(self) -> None:
         self._stones: dict[str, Tombstone] = {}
+        self.ghosts: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._stones)
@@ -78,18 +78,24 @@ class Tombstones:
     def get(self, name: str) -> Tombstone | None:
         return self._stones.get(name)
 
-    def set(self, name: str, ltime: int, incarnation: int, now: float, ghost: bool) -> None:
-        """The member was erased; `ghost` if memberlist has not noticed yet."""
+    def times(self) -> dict[str, int]:
+        """All names, with their Lamport times."""
+        return {name: stone.ltime for name, stone in self._stones.items()}
+
+    def set(self, name: str, ltime: int, incarnation: int, now: float) -> None:
+        """The member was erased."""
         self._stones.pop(name, None)
         if len(self._stones) >= MAX_TOMBSTONES:
-            self._stones.pop(next(iter(self._stones)))
-        self._stones[name] = Tombstone(ltime, incarnation, now, now, ghost)
+            self.lift(next(iter(self._stones)))
+        self._stones[name] = Tombstone(ltime, incarnation, now, now)
 
-    def lift(self, name: str) -> Tombstone | None:
-        """The node lives. The tombstone it had."""
-        return self._stones.pop(name, None)
+    def lift(self, name: str) -> None:
+        """The node lives."""
+        self._stones.pop(name, None)
+        self.ghosts.discard(name)
 
-    def expire(self, now: float, lifetime: float) -> list[str]:
-        """Drop the old ones; the names of those that hid a ghost."""
-        old = [name for name, stone in self._stones.items() if now - stone.made > lifetime]
-        return [name for name in old if self._stones.pop(name).ghost]
+    def expire(self, now: float, lifetime: float) -> None:
+        """Drop those of which nobody told for long, but not what hides a ghost: our probe will judge that."""
+        for name, stone in list(self._stones.items()):
+            if now - stone.heard > lifetime and name not in self.ghosts:
+                del self._stones[name]

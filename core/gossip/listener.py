@@ -34,9 +34,9 @@ from core.gossip.serf_messages import (
     EventSlot,
     JoinIntent,
     LeaveIntent,
-    PushPull,
     QueryMessage,
     QueryResponseMessage,
+    SharedState,
     UserEventMessage,
     decode,
     decode_as,
@@ -138,6 +138,8 @@ class Listener:
         self.roster.updated(node)
 
     def notify_alive(self, node: Node) -> None:
+        if self.roster.is_unwanted_echo(node, self.now):
+            raise Refused("it was pruned, and nothing shows that it lives")
         self._admit([node])
 
     def notify_merge(self, nodes: list[Node]) -> None:
@@ -254,7 +256,15 @@ class Listener:
             EventSlot(ltime, [EventBody(name, payload) for name, payload in keys])
             for ltime, keys in self._seen
         ]
-        state = PushPull(self.clock.time, times, left, self.event_clock.time, slots, self.asking.clock.time)
+        state = SharedState(
+            self.clock.time,
+            times,
+            left,
+            self.event_clock.time,
+            slots,
+            self.asking.clock.time,
+            self.roster.pruned(),
+        )
         return encode(state)
 
     def merge_remote_state(self, state: bytes, join: bool, now: float) -> None:
@@ -262,7 +272,7 @@ class Listener:
             self.log("warn", f"remote state has bad type prefix: {state[:1].hex() or 'none'}")
             return
         try:
-            pushed = decode_as(PushPull, memoryview(state)[1:])
+            pushed = decode_as(SharedState, memoryview(state)[1:])
         except DecodeError as error:
             self.log("warn", f"remote state makes no sense: {error}")
             return
@@ -282,13 +292,18 @@ class Listener:
             if event is not None:
                 self.user_event(UserEventMessage(slot.ltime, event.name, event.payload))
 
-    def _merge_members(self, pushed: PushPull, now: float) -> None:
+    def _merge_members(self, pushed: SharedState, now: float) -> None:
         times = dict(pushed.status_ltimes)
         ours = times.pop(self._name, None)
         if self._name in pushed.left_members and self.staying and ours is not None:
             self.leave_intent(LeaveIntent(ours + 1, self._name), now)
-        for name, ltime in self.roster.merge(times, pushed.left_members, now):
-            self.intents.add(encode(LeaveIntent(ltime, name, True)))
+        unheard = self.roster.merge(times, pushed.left_members, now)
+        if pushed.pruned is None:  # the peer does not hear of prunes by push/pull
+            for name, ltime in unheard:
+                self.intents.add(encode(LeaveIntent(ltime, name, True)))
+        for name, ltime in (pushed.pruned or {}).items():
+            if name in self.roster:
+                self.leave_intent(LeaveIntent(ltime, name, True), now)
 
 
 def join_host_port(address: str, port: int) -> str:

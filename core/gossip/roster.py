@@ -20,9 +20,10 @@ from core.gossip.settings import GossipSettings
 from core.gossip.tags import decode_tags
 
 RECONNECT_TAG = "rc_tm"
-TOMBSTONE_LEAST = 600.0  # seconds; more when push/pull takes longer to go round
+TOMBSTONE_LEAST = 3600.0  # seconds without a word of it; more when push/pull takes longer to go round
+GHOSTS_LEAST, GHOSTS_SHARE = 4, 0.1  # at a time: that many, or that share of the living
 RETELL_AFTER = 30.0  # seconds between two reminders of the same prune
-RETELL_AT_ONCE = 32  # reminders from one push/pull
+RETELL_AT_ONCE = 512  # reminders from one push/pull
 
 _tags_of = lru_cache(8192)(decode_tags)  # shared: nobody changes a member's tags
 
@@ -37,9 +38,11 @@ def describe(node: Node, status: int, now: float) -> Member:
 
 
 class _Entry(Struct):
-    """A member and the Lamport time of the last intent about it. `prune_at`: when to erase it."""
+    """A member and the Lamport time of the last intent about it. `node` is memberlist's, kept when that has
+    forgotten it: it has the last incarnation. `prune_at`: when to erase it."""
 
     member: Member
+    node: Node
     ltime: int = 0
     prune_at: float | None = None
 
@@ -71,6 +74,9 @@ class Roster:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
     def get(self, name: str) -> Member | None:
         """The member of that name."""
         entry = self._entries.get(name)
@@ -95,6 +101,10 @@ class Roster:
         times = {name: entry.ltime for name, entry in self._entries.items()}
         return times, [name for name, entry in self._entries.items() if entry.member.status == LEFT]
 
+    def pruned(self) -> dict[str, int]:
+        """For push/pull: the erased members, with the Lamport times of their tombstones."""
+        return self._stones.times()
+
     def time_of(self, name: str) -> int:
         """The Lamport time of the last intent about a member."""
         entry = self._entries.get(name)
@@ -106,7 +116,8 @@ class Roster:
         """The node can be reached."""
         stone = self._stones.get(node.name)
         if stone is not None and node.incarnation <= stone.incarnation:
-            stone.ghost = True  # perhaps an echo: wait for a proof of life
+            stone.heard = now
+            self._stones.ghosts.add(node.name)  # perhaps an echo: wait for a proof of life
             return
         ltime = stone.ltime if stone is not None else 0
         self._stones.lift(node.name)
@@ -114,9 +125,8 @@ class Roster:
 
     def left(self, node: Node, now: float) -> None:
         """The node cannot be reached any more: it left if it said so before."""
-        stone, entry = self._stones.get(node.name), self._entries.get(node.name)
-        if stone is not None:
-            stone.ghost = False
+        self._stones.ghosts.discard(node.name)
+        entry = self._entries.get(node.name)
         if entry is None:
             return
         if entry.member.status == LEAVING:
@@ -130,25 +140,39 @@ class Roster:
         """The node announced other tags, address or versions."""
         entry = self._entries.get(node.name)
         if entry is not None:
-            entry.member = describe(node, entry.member.status, entry.member.since)
+            entry.member, entry.node = describe(node, entry.member.status, entry.member.since), node
             self._sorted = None
             self._tell(status_of.UPDATE, entry)
 
     def answered(self, name: str, now: float) -> None:
         """The node answered our own probe: it is no ghost."""
-        stone, node = self._stones.get(name), self._find(name)
-        if stone is not None and stone.ghost and node is not None:
-            self._stones.lift(name)
-            self._enter(node, stone.ltime, now)
+        if name in self._stones.ghosts:
+            self._resurrect(name, 0, now)
+
+    def _resurrect(self, name: str, ltime: int, now: float) -> None:
+        """It lives: show it, if memberlist has it."""
+        stone, node, ghost = self._stones.get(name), self._find(name), name in self._stones.ghosts
+        self._stones.lift(name)
+        if ghost and node is not None and stone is not None:
+            self._enter(node, max(ltime, stone.ltime), now)
+
+    def is_unwanted_echo(self, node: Node, now: float) -> bool:
+        """Whether somebody tells of an erased member while there are ghosts enough: many dead nodes among
+        few living ones would take most of their gossip."""
+        stone = self._stones.get(node.name)
+        if stone is None or node.incarnation > stone.incarnation or node.name in self._stones.ghosts:
+            return False
+        stone.heard = now
+        return len(self._stones.ghosts) >= max(GHOSTS_LEAST, self._counts[ALIVE] * GHOSTS_SHARE)
 
     def _enter(self, node: Node, ltime: int, now: float) -> None:
         entry = self._entries.get(node.name)
         if entry is not None:
-            entry.member = describe(node, entry.member.status, now)
+            entry.member, entry.node = describe(node, entry.member.status, now), node
             self._set(entry, ALIVE, now)
         else:
             member = describe(node, ALIVE, now)
-            entry = self._entries[node.name] = _Entry(member, ltime)
+            entry = self._entries[node.name] = _Entry(member, node, ltime)
             self._counts[ALIVE] += 1
             self._sorted = None
             intent = self._intents.get(node.name)
@@ -180,11 +204,8 @@ class Roster:
             return self._intents.note(name, ltime, True, now)
         if ltime <= stone.ltime:
             return False
-        self._stones.lift(name)
         self._intents.note(name, ltime, True, now)
-        node = self._find(name)
-        if stone.ghost and node is not None:
-            self._enter(node, ltime, now)
+        self._resurrect(name, ltime, now)
         return True
 
     def leave_intent(self, name: str, ltime: int, prune: bool, now: float) -> bool:
@@ -227,9 +248,9 @@ class Roster:
         self._sorted = None
         if remember:
             node = self._find(name)
-            incarnation = node.incarnation if node is not None else 0
-            alive = node is not None and not node.gone
-            self._stones.set(name, entry.ltime, incarnation, now, ghost=alive)
+            self._stones.set(name, entry.ltime, entry.node.incarnation, now)
+            if node is not None and not node.gone:
+                self._stones.ghosts.add(name)
         self._tell(status_of.REAP, entry)
 
     def merge(self, times: dict[str, int], gone: list[str], now: float) -> Iterator[tuple[str, int]]:
@@ -255,7 +276,10 @@ class Roster:
         told = 0
         for name, ltime in times.items():
             stone = self._stones.get(name)
-            if stone is None or now - stone.told < RETELL_AFTER or told >= RETELL_AT_ONCE:
+            if stone is None:
+                continue
+            stone.heard = now
+            if now - stone.told < RETELL_AFTER or told >= RETELL_AT_ONCE:
                 continue
             if name in left:
                 stone.ltime = max(stone.ltime, ltime + 1)
@@ -296,10 +320,7 @@ class Roster:
             if now - entry.member.since > _own_limit(entry.member, limit):
                 self._erase(entry, now, remember=False)
         self._intents.expire(now)
-        for name in self._stones.expire(now, max(TOMBSTONE_LEAST, 3 * push_pull_round)):
-            node = self._find(name)  # memberlist would have found out by now that it is dead
-            if node is not None and not node.gone:
-                self._enter(node, 0, now)
+        self._stones.expire(now, max(TOMBSTONE_LEAST, 3 * push_pull_round))
 
     # --- changing
 

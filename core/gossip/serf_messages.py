@@ -65,6 +65,13 @@ class PushPull(Struct, frozen=True):
     query_ltime: int = field(name="QueryLTime", default=0)
 
 
+class SharedState(PushPull, frozen=True):
+    """A push/pull of ours. The reference skips the field it does not know; None: a peer is such a one.
+    `pruned` has the tombstones, with their Lamport times."""
+
+    pruned: dict[str, int] | None = field(name="Pruned", default=None)
+
+
 class UserEventMessage(Struct, frozen=True):
     """A user event; `coalesce` lets its receivers drop all but the last of a name."""
 
@@ -164,7 +171,9 @@ TYPES: dict[int, type[Struct]] = {
     KEY_REQUEST: KeyRequest,
     KEY_RESPONSE: KeyResponse,
 }
-_BYTES = {cls: bytes((kind,)) for kind, cls in TYPES.items()}
+_BYTES: dict[type[Struct], bytes] = {cls: bytes((kind,)) for kind, cls in TYPES.items()} | {
+    SharedState: bytes((PUSH_PULL,))
+}
 # Unsigned fields and what they must stay below; others are judged where they are used.
 _LIMITS = {
     "ltime": _U64,
@@ -177,8 +186,7 @@ _LIMITS = {
     "status": _U32,
 }
 _CHECKED = {
-    cls: tuple((name, _LIMITS[name]) for name in cls.__struct_fields__ if name in _LIMITS)
-    for cls in TYPES.values()
+    cls: tuple((name, _LIMITS[name]) for name in cls.__struct_fields__ if name in _LIMITS) for cls in _BYTES
 }
 
 
@@ -208,6 +216,8 @@ def decode(data: bytes) -> Struct:
 
 def _check_push_pull(state: PushPull) -> None:
     times = [*state.status_ltimes.values(), *(slot.ltime for slot in state.events if slot is not None)]
+    if isinstance(state, SharedState) and state.pruned:
+        times += state.pruned.values()
     if any(not 0 <= time < _U64 for time in times):
         raise DecodeError("PushPull: a Lamport time is out of range")
 

@@ -129,6 +129,11 @@ class World:
     def kill(self, host: Host) -> None:
         host.running = False
 
+    def thaw(self, host: Host) -> None:
+        """One that was killed was only stopped: it goes on with what it knew."""
+        host.running, host.armed = True, math.inf
+        self.settle(host)
+
     def members(self, host: Host) -> tuple[Member, ...]:
         return host.serf.members()
 
