@@ -105,7 +105,7 @@ class NodeList:
     def next_to_probe(self, skip: str, forget_before: float) -> Node | None:
         """The next living node in order. After a whole round, nodes that are gone since before
         `forget_before` are forgotten and the order is shuffled anew. None: no node lives but `skip`."""
-        for _ in range(len(self._order) + 1):
+        for _ in range(2 * len(self._order) + 1):  # the rest of this round, and a new one
             if self._next >= len(self._order):
                 self._new_round(forget_before)
                 self._next = 0
