@@ -8,14 +8,14 @@ What can be answered at once is, without a task; the answers of one turn of the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from agent.logs import get_logger
 from agent.rpc_mux import Mux
 from core.api.endpoint import Answer, Command, Errand, Question
 from core.api.remote import REMOTES, SERVICES
-from core.api.remote_kinds import Remote
+from core.api.remote_kinds import ReadRemote, Remote
 from core.codec import netrpc
 from core.codec.msgpack import DecodeError
 from core.codec.netrpc import Messages
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _log = get_logger("agent.rpc")
 
+_LONG = 256  # items of a list that are not encoded in one go
+_PIECE = 1024  # bytes after which others have a turn
 _LIMITED = "rate limit exceeded, try again later or against a different server"
 
 
@@ -159,11 +161,11 @@ class _Caller:
         if isinstance(work, Command):
             calls.tell(work, lambda result: self._done(remote, seq, result))
         elif isinstance(work, Errand):
-            self._later(remote, seq, calls.run(work))
+            self._later(calls.run(work), lambda result: self._done(remote, seq, result))
         else:
             answer = self._at_once(work)
             if answer is None:
-                self._later(remote, seq, calls.read(work))
+                self._later(calls.read(work), lambda answer: self._done(remote, seq, answer))
             else:
                 self._respond(remote, seq, answer)
 
@@ -177,15 +179,17 @@ class _Caller:
         longest = options.max_stale_duration
         return None if longest and options.allow_stale and answer.last_contact > longest else answer
 
-    def _later(self, remote: Remote, seq: Any, work: Any) -> None:
+    def _later(self, work: Coroutine[Any, Any, Any], then: Callable[[Any], None]) -> None:
+        """Do `work`, which ends with its caller, and `then` something with its result or error."""
         task = self._task = self._server.loop.create_task(work)
         self._server.tasks.add(task)  # (the loop itself refers to tasks only weakly)
 
         def ended(task: asyncio.Task[Any]) -> None:
             self._server.tasks.discard(task)
-            self._task = None
+            if self._task is task:
+                self._task = None
             if not task.cancelled():
-                self._done(remote, seq, task.exception() or task.result())
+                then(task.exception() or task.result())
 
         task.add_done_callback(ended)
 
@@ -203,7 +207,19 @@ class _Caller:
             self.feed(b"")  # what came meanwhile
 
     def _respond(self, remote: Remote, seq: Any, outcome: Any) -> None:
-        self._answer(netrpc.response(remote.rpc, seq, remote.reply(outcome)))
+        if isinstance(remote, ReadRemote) and type(outcome.value) is list and len(outcome.value) > _LONG:
+            whole = _joined(netrpc.head(remote.rpc, seq), remote.pieces(outcome))
+            self._later(whole, lambda data: self._joined(remote.rpc, seq, data))
+        else:
+            self._answer(netrpc.response(remote.rpc, seq, remote.reply(outcome)))
+
+    def _joined(self, method: str, seq: Any, data: bytes | BaseException) -> None:
+        """A long reply is encoded."""
+        if isinstance(data, bytes):
+            self._answer(data)
+        else:
+            self._defect(method, seq, data)
+        self.feed(b"")
 
     def _answer(self, data: bytes) -> None:
         self._busy = False
@@ -218,6 +234,16 @@ class _Caller:
         trace = "".join(traceback.format_exception(error))
         _log.error("unexpected error in a call", method=method, error=repr(error), trace=trace)
         self._answer(netrpc.failure(method, seq, f"internal error in {method}"))
+
+
+async def _joined(head: bytes, pieces: Iterator[bytes]) -> bytes:
+    """A long reply, made in many turns of the loop."""
+    parts = [head]
+    for piece in pieces:
+        parts.append(piece)
+        if len(piece) > _PIECE:
+            await asyncio.sleep(0)
+    return b"".join(parts)
 
 
 def _unknown(method: str) -> str:

@@ -8,10 +8,10 @@ by a struct of `remote_structs`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from core.api.endpoint import (
     Action,
@@ -25,11 +25,13 @@ from core.api.endpoint import (
     Write,
 )
 from core.api.remote_structs import DatacenterRead, ReadReply
-from core.codec import wire
+from core.codec import msgpack, wire
 from core.codec.msgpack import DecodeError
 from core.errors import Unavailable
 
 Work = Question | Command | Errand
+
+_PIECE = 64  # items of a long list that are encoded at a stretch
 
 
 class Remote(Protocol):
@@ -76,6 +78,10 @@ def understood(rpc: str, decode: Callable[[Any], Any], reply: Any) -> Any:
 B = TypeVar("B", bound=DatacenterRead)
 R = TypeVar("R", bound=ReadReply)
 S = TypeVar("S", bound=Struct)
+
+
+def _packed(item: Any) -> bytes:
+    return wire.pack(item) if isinstance(item, Struct) else msgpack.encode(item)
 
 
 class ReadRemote(Generic[B, R]):
@@ -132,14 +138,36 @@ class ReadRemote(Generic[B, R]):
         return Question(self._read, self._args(asked), options, unrendered)
 
     def reply(self, outcome: Answer) -> dict[str, Any]:
-        return wire.to_wire(
-            self.reply_type(
-                index=max(outcome.index, self._lowest),
-                last_contact=outcome.last_contact,
-                known_leader=outcome.known_leader,
-                **self._shown(outcome.value),
-            )
+        return wire.to_wire(self._reply(outcome))
+
+    def _reply(self, outcome: Answer) -> R:
+        return self.reply_type(
+            index=max(outcome.index, self._lowest),
+            last_contact=outcome.last_contact,
+            known_leader=outcome.known_leader,
+            **self._shown(outcome.value),
         )
+
+    def pieces(self, outcome: Answer) -> Iterator[bytes]:
+        """The bytes of the reply to a question whose answer is a long list, piece by piece, so that others
+        may have a turn in between."""
+        reply = self._reply(outcome)
+        lists = {
+            field.encode_name: (field.name, value)
+            for field in structs.fields(reply)
+            if type(value := getattr(reply, field.name)) is list
+        }
+        rest = wire.to_wire(structs.replace(reply, **{name: None for name, _ in lists.values()}))
+        yield msgpack.map_header(len(rest))
+        for name, value in rest.items():
+            yield msgpack.encode(name)
+            if name not in lists:
+                yield msgpack.encode(value)
+                continue
+            items = lists[name][1]
+            yield msgpack.list_header(len(items))
+            for start in range(0, len(items), _PIECE):
+                yield b"".join(map(_packed, items[start : start + _PIECE]))
 
     def answer(self, reply: Any) -> Answer:
         return understood(self.rpc, self._answer, reply)  # type: ignore[no-any-return]

@@ -28,6 +28,16 @@ def encode(value: Any) -> bytes:
     return cast(bytes, _pack(value))
 
 
+def map_header(size: int) -> bytes:
+    """What stands before the keys and values of a map."""
+    return bytes([0x80 | size]) if size < 16 else b"\xdf" + size.to_bytes(4, "big")
+
+
+def list_header(size: int) -> bytes:
+    """What stands before the items of a list."""
+    return bytes([0x90 | size]) if size < 16 else b"\xdd" + size.to_bytes(4, "big")
+
+
 def decode(data: bytes | memoryview) -> Any:
     """The one value in `data`; raw strings and map keys become bytes. DecodeError."""
     try:

@@ -29,7 +29,12 @@ def request(method: str, seq: int, body: Any) -> bytes:
 
 def response(method: str, seq: Any, body: Any) -> bytes:
     """The bytes of an answer. `seq` as it came."""
-    return b"\x83" + _ERROR + b"\xa0" + _SEQ + encode(seq) + _METHOD + encode(method) + encode(body)
+    return head(method, seq) + encode(body)
+
+
+def head(method: str, seq: Any) -> bytes:
+    """What stands before the body of an answer."""
+    return b"\x83" + _ERROR + b"\xa0" + _SEQ + encode(seq) + _METHOD + encode(method)
 
 
 def failure(method: str, seq: Any, error: str) -> bytes:

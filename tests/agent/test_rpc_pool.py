@@ -212,6 +212,29 @@ def test_large_values_both_ways(run: Any) -> None:
     run(main())
 
 
+def test_long_lists_leave_others_a_turn(run: Any) -> None:
+    async def main() -> None:
+        async with Cluster() as cluster:
+            for number in range(5000):
+                cluster.calls.put(b"k%04d" % number, b"v")
+            question = Question(kv.LIST, kv.KeyRequest(b""), QueryOptions(), lambda _: None)  # type: ignore[arg-type,return-value]
+            remote = REMOTES["KVS.List"]
+            body = remote.request(question, "dc1")
+            listing = asyncio.ensure_future(cluster.pool.call(cluster.facts, "KVS.List", body))
+            single = asyncio.ensure_future(cluster.get(b"k0001"))
+            await asyncio.wait((listing, single), return_when=asyncio.FIRST_COMPLETED)
+            assert single.done() and not listing.done(), "who asks for little need not wait"
+            answer = remote.answer(await listing)
+            assert [entry.key for entry in answer.value] == [b"k%04d" % number for number in range(5000)]
+            # Nobody wants it any more.
+            listing = asyncio.ensure_future(cluster.pool.call(cluster.facts, "KVS.List", body))
+            await until(lambda: bool(cluster.server.tasks))
+            listing.cancel()
+            await until(lambda: not cluster.server.tasks)
+
+    run(main())
+
+
 def test_errors_keep_their_text_and_class(run: Any) -> None:
     async def main() -> None:
         async with Cluster() as cluster:

@@ -145,6 +145,25 @@ def test_recorded_calls(call: dict[str, Any]) -> None:
     )
 
 
+@pytest.mark.parametrize("size", [0, 1, 15, 16, 64, 65, 1000])
+def test_long_replies_in_pieces_are_the_same(size: int) -> None:
+    nodes = [store_structs.Node(node=f"n{number}", meta={"a": "b"}) for number in range(size)]
+    pairs = [(node, store_structs.NodeService(id="w", service="web")) for node in nodes]
+    values: dict[str, Any] = {
+        "Catalog.ListNodes": nodes,
+        "Catalog.ServiceNodes": pairs,
+        "Health.ServiceNodes": [store_structs.CheckServiceNode(*pair) for pair in pairs],
+        "KVS.List": [store_structs.DirEntry(b"k%d" % number) for number in range(size)],
+        "KVS.ListKeys": [b"k%d" % number for number in range(size)],
+        "Internal.NodeDump": [(node, [service], []) for node, service in pairs],
+    }
+    for method, value in values.items():
+        remote: Any = REMOTES[method]
+        answer = Answer(7, value, last_contact=5)
+        whole = b"".join(remote.pieces(answer))
+        assert msgpack.decode(whole) == msgpack.decode(msgpack.encode(remote.reply(answer)))
+
+
 def _fields(cls: type[msgspec.Struct]) -> list[str]:
     return sorted(field.encode_name for field in msgspec.structs.fields(cls))
 
