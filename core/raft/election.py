@@ -20,6 +20,7 @@ class Candidate:
         self._votes: set[str] = set()
         node.candidate = self
         others = [voter for voter in node.configurations.latest.voters if voter != node.id]
+        node.wait_for_votes(now, quick=prevote)
         if not others:
             node.begin_term()
             # Alone, term, vote and first entry may share one write: nobody hears of any before it is done.
@@ -32,10 +33,11 @@ class Candidate:
             for voter in others:
                 node.send(voter, RequestPreVote(node.term + 1, node.address, log.last, log.last_term))
         else:
-            self._stand(others)
+            self._stand(others, now)
 
-    def _stand(self, others: list[str]) -> None:
+    def _stand(self, others: list[str], now: float) -> None:
         node = self.node
+        node.wait_for_votes(now)
         self.asking = False
         self._votes.clear()
         node.begin_term()
@@ -51,7 +53,7 @@ class Candidate:
         self._votes.add(source)
         if self._is_majority():
             latest = self.node.configurations.latest
-            self._stand([voter for voter in latest.voters if voter != self.node.id])
+            self._stand([voter for voter in latest.voters if voter != self.node.id], now)
 
     def on_vote(self, source: str, reply: VoteReply, now: float) -> None:
         """Enough of these, and the election is won."""

@@ -104,8 +104,13 @@ class Roles(Durable):
         return configurations.latest.votes(self.id) or configurations.committed.votes(self.id)
 
     def _become_candidate(self, now: float, prevote: bool, transfer: bool) -> None:
-        self._election_at = now + self.settings.election_timeout * (1 + self.random.random())
         self.candidate = Candidate(self, now, prevote, transfer)
+
+    def wait_for_votes(self, now: float, quick: bool = False) -> None:
+        """How long the candidate waits before it tries again. `quick`: a pre-vote disturbs nobody, and
+        who refused it may only not have noticed yet that the leader is gone."""
+        share = 0.25 if quick else 1.0
+        self._election_at = now + self.settings.election_timeout * share * (1 + self.random.random())
 
     def become_leader(self, now: float) -> None:
         """The election is won. Called by the candidate."""
