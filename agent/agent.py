@@ -65,14 +65,7 @@ class Agent:
         self._loop = asyncio.get_running_loop()
         self.data_dir = None if config.dev else _prepared(Path(config["data_dir"]))
         self.node_id = identity.node_id(world, config["node_id"], self.data_dir)
-        self.metrics = Metrics(
-            world.wall(),
-            prefix=config["telemetry.metrics_prefix"],
-            host="" if config["telemetry.disable_hostname"] else identity.host_name(),
-            retention=settings.seconds(config["telemetry.prometheus_retention_time"]),
-            filters=config["telemetry.prefix_filter"],
-            filter_default=config["telemetry.filter_default"],
-        )
+        self.metrics = settings.metrics(config, world.wall())
         self._telemetry = Telemetry(self.metrics, settings.sinks(config))
         self._fsm = FSM()
         self.store = self._fsm.store
@@ -83,18 +76,7 @@ class Agent:
         self.calls = Calls(
             self.store, self.raft, config["datacenter"], world, self._loop, settings.calls(config)
         )
-        wire = Wire("allow", config["http_config.response_headers"], always_pretty=config.dev)
-        self.front = Front(
-            self,
-            self.calls,
-            wire,
-            settings.front(config),
-            world.random,
-            get_logger("agent.http"),
-            self._loop,
-            Router(ROUTES),
-            self.metrics,
-        )
+        self.front = self._make_front()
         self.http = HttpServer(
             self.front,
             self._loop,
@@ -117,6 +99,20 @@ class Agent:
         if self.raft is not None and self._transport is not None:
             self.server = Server(self, self.cluster, self.raft, self._transport)
             self.calls.server = self.server
+
+    def _make_front(self) -> Front:
+        config = self.config
+        return Front(
+            self,
+            self.calls,
+            Wire("allow", config["http_config.response_headers"], always_pretty=config.dev),
+            settings.front(config),
+            self.world.random,
+            get_logger("agent.http"),
+            self._loop,
+            Router(ROUTES),
+            self.metrics,
+        )
 
     def _names(self) -> Catalog:
         """Where DNS looks: a server into its state, unless names must not be stale; others ask."""
@@ -169,12 +165,12 @@ class Agent:
         if self.server is not None:
             self.server.open()
         await self._listeners.open(self.addresses.http, self.addresses.https)
+        await self._listeners.open_default_socket()
         await self.local.start(self.config.services, self.config.checks)
         await self._start_dns()
         await self.cluster.start()
         if self.raft is not None:  # a leader's duties need gossip
             self.raft.on_leader(self._leader_changed)
-        await self._listeners.open_default_socket()
 
     def _warn_of_watches(self, config: Config) -> None:
         if config.watches:

@@ -191,9 +191,9 @@ class Cluster:
     # servers that gossip shows and RPC does not reach (design: pains row 26)
 
     def rpc_state(self, server_id: str) -> str:
-        """ "ok", or why the last call to this server did not get there."""
+        """Why the last call to this server did not get there; empty if it did."""
         why = self._unreachable.get(server_id)
-        return "ok" if why is None else f"failed: {why}"
+        return "" if why is None else f"failed: {why}"
 
     def _failed(self, server: ServerFacts, error: CtlError) -> None:
         self._agent.calls.servers.failed(server)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from agent import logs, telemetry
+from agent import identity, logs, telemetry
 from agent.calls import CallSettings
 from agent.checks import CheckSettings
 from agent.checks_net import AgentTls
@@ -22,6 +22,7 @@ from core.codec.duration import SECOND
 from core.dns.settings import DnsSettings, Soa
 from core.gossip.admission import lan_admission, wan_admission
 from core.gossip.settings import LAN, WAN
+from core.metrics import Metrics
 from core.raft.settings import Settings as Timing
 from core.store.structs import AutopilotConfig
 
@@ -108,6 +109,17 @@ def sinks(config: Config) -> telemetry.Settings:
         statsite_address=config["telemetry.statsite_address"],
         dogstatsd_addr=config["telemetry.dogstatsd_addr"],
         dogstatsd_tags=config["telemetry.dogstatsd_tags"],
+    )
+
+
+def metrics(config: Config, wall: float) -> Metrics:
+    return Metrics(
+        wall,
+        prefix=config["telemetry.metrics_prefix"],
+        host="" if config["telemetry.disable_hostname"] else identity.host_name(),
+        retention=seconds(config["telemetry.prometheus_retention_time"]),
+        filters=config["telemetry.prefix_filter"],
+        filter_default=config["telemetry.filter_default"],
     )
 
 

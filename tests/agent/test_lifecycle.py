@@ -152,7 +152,7 @@ def test_a_port_that_is_taken_is_named(make_agent: Make, tmp_path: Path) -> None
     process = consul(tmp_path, "-dev", f"-bind={agent.address}", f"-client={agent.address}")
     out, _ = process.communicate(timeout=15)
     assert process.returncode == 1
-    assert f"cannot listen for http on {agent.address}:8500: address already in use" in out.decode()
+    assert f"cannot listen for RPC on {agent.address}:8300: address already in use" in out.decode()
 
 
 def test_start_alone_is_a_whole_server(tmp_path: Path) -> None:
