@@ -11,7 +11,7 @@ from typing import Any
 
 from core.certs import create_authority, create_certificate
 
-DAYS = 30
+DAYS = 365
 
 
 def write_settings(folder: Path, datacenter: str, *, encrypt: bool, tls: bool) -> list[str]:

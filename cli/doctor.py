@@ -59,11 +59,24 @@ def _findings(call: Call) -> Iterator[Finding]:
         else:
             fix = "start it (`ctl agent start`), or say where it is with -http-addr or CTL_HTTP_ADDR"
             yield Finding(FAIL, "agent", f"{where} does not answer: {error}", fix)
+        yield from _of_files(call)
         return
     kind = "server" if facts.is_server else "client agent"
     yield Finding(OK, "agent", f"{facts.node}, {kind} of {facts.datacenter}, answers")
     for check in _checks():
         yield from check(facts)
+
+
+def _of_files(call: Call) -> Iterator[Finding]:
+    """What the configuration alone shows, if one is given."""
+    from cli.doctorcerts import check_certificates
+    from cli.doctorcluster import check_disk
+    from cli.doctorfacts import gather_from_files
+
+    facts = gather_from_files(call)
+    if facts is not None:
+        yield from check_certificates(facts)
+        yield from check_disk(facts)
 
 
 class Report:
@@ -133,17 +146,13 @@ COMMANDS = (
         "Check an agent and its ways to the others; exit code 1 when something is wrong",
         doctor,
         flags=(
-            Flag(
-                "config-file",
-                "list",
-                "Go by this file, not by what the agent says of itself.",
-                complete="files",
-            ),
-            Flag("config-dir", "list", "The same for a directory.", complete="files"),
+            Flag("config-file", "list", "Go by the TLS settings of this file (repeat).", complete="files"),
+            Flag("config-dir", "list", "The same for a directory (repeat).", complete="files"),
         ),
         text="Run it on the agent's machine, as a user who may read its data directory and its keys: what\n"
         "it may not read it skips, and says so. It sends pings and one empty call to each server; nothing\n"
-        "is changed. For each FAIL it says which side, which rule, and what to change.",
+        "is changed. For each FAIL it says which side, which rule, and what to change. With configuration\n"
+        "files, the certificates are looked at even when no agent runs.",
         example=("ctl doctor", "ctl doctor --quiet", "ctl doctor -o json -config-dir /etc/ctl.d"),
     ),
 )

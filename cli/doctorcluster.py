@@ -27,13 +27,19 @@ def check_leader(facts: Facts) -> Iterator[Finding]:
         yield Finding(OK, "leader", f"{name or 'a server'} ({leader}) leads")
         return
     servers = [server for server in facts.servers if server.status != LEFT]
+    if not servers:
+        yield Finding(FAIL, "leader", "this agent knows no server, so no leader", "see `rpc` below")
+        return
+    if problem and "No cluster leader" not in problem:
+        yield Finding(FAIL, "leader", f"the servers cannot be asked: {problem}", "see `rpc` below")
+        return
     alive = sum(server.status == ALIVE for server in servers)
     text = f"there is no leader; {alive} of {len(servers)} known servers are alive"
     fix = (
         f"{len(servers) // 2 + 1} must be: start the others again. When they are gone for good: "
         "`ctl operator raft recover`. At a first start: does bootstrap_expect match the number of servers?"
     )
-    yield Finding(FAIL, "leader", f"{text} ({problem})" if problem else text, fix)
+    yield Finding(FAIL, "leader", text, fix)
 
 
 def _target(address: str, port: int) -> str:
@@ -69,7 +75,7 @@ def check_peers(facts: Facts) -> Iterator[Finding]:
             yield Finding(WARN, "raft peers", text, fix)
     if len(alive) == len(voters):
         spare = len(voters) - quorum
-        text = f"{len(voters)} voters, all alive; {spare} may fail"
+        text = f"{len(voters)} voter{'s' * (len(voters) != 1)}, all alive; {spare or 'none'} may fail"
         fix = "" if spare else "three servers bear the loss of one"
         yield Finding(OK if spare else WARN, "raft peers", text, fix)
 

@@ -116,7 +116,11 @@ def gather(call: Call) -> Facts:
     response = call.client.get("/v1/agent/self").checked()
     seen = time.time()
     about = response.json()
-    settings = {**(about.get("DebugConfig") or {}), **settings_of_files(call)}
+    settings = dict(about.get("DebugConfig") or {})
+    given = settings_of_files(call, settings.get("DataDir") or "")
+    settings |= {
+        name: value for name, value in given.items() if name.startswith("TLS") or name == "DNSDomain"
+    }
     members = call.client.get("/v1/agent/members").checked().json()
     return Facts(
         call=call,
@@ -129,7 +133,20 @@ def gather(call: Call) -> Facts:
     )
 
 
-def settings_of_files(call: Call) -> dict[str, Any]:
+def gather_from_files(call: Call) -> Facts | None:
+    """What can be known without an agent; None when no configuration is given."""
+    settings = settings_of_files(call)
+    if not settings:
+        return None
+    config = {
+        "NodeName": settings.get("NodeName", ""),
+        "Datacenter": settings.get("Datacenter", ""),
+        "Server": settings.get("ServerMode", False),
+    }
+    return Facts(call=call, settings=settings, about={"Config": config}, members=[], local=True)
+
+
+def settings_of_files(call: Call, data_dir: str = "") -> dict[str, Any]:
     """The configuration of -config-file and -config-dir under the names of DebugConfig; empty without."""
     from agent.configfiles import load_config
     from core.config.flags import Flags
@@ -137,8 +154,9 @@ def settings_of_files(call: Call) -> dict[str, Any]:
     paths = [*call.many("config-file"), *call.many("config-dir")]
     if not paths:
         return {}
+    values = {"data_dir": data_dir} if data_dir else {}
     try:
-        return load_config(Flags(config_paths=paths)).to_debug()
+        return load_config(Flags(values, paths)).to_debug()
     except ConfigError as error:
         raise Failure(f"Error: {error}") from None
 

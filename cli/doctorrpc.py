@@ -64,7 +64,7 @@ def explain(facts: Facts, server: Server, result: Rpc) -> tuple[str, str]:
         return _explain_tls(facts, server, result)
     anybody = _anybody(facts)
     spoken = doctorprobe.call_tls(server.address, server.port, anybody, "")
-    if not spoken.failed or spoken.failed == "alert":
+    if spoken.certificate is not None or spoken.failed == "alert":
         text = "it closes calls without TLS: verify_incoming is set there, verify_outgoing is not set here"
         return text, (
             f"on {facts.node} set verify_outgoing = true with ca_file, cert_file and key_file; "
@@ -77,7 +77,8 @@ def _explain_tls(facts: Facts, server: Server, result: Rpc) -> tuple[str, str]:
     here, there = facts.node, server.name
     if result.failed == "verify":
         return _explain_certificate(facts, server, result.detail)
-    if result.failed == "alert":
+    # With TLS 1.3 the other side refuses after our handshake is done: by an alert, or it just closes.
+    if result.failed == "alert" or (result.failed == "closed" and result.certificate is not None):
         text = f"it refuses this agent's certificate ({result.detail}): verify_incoming is set there"
         if not facts.tls("CertFile"):
             return text, f"on {here} set cert_file and key_file: it shows no certificate now"
