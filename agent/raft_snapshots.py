@@ -30,6 +30,7 @@ _log = get_logger("agent.raft.snapshot")
 _SLICE = 0.002  # seconds of encoding in one turn of the loop
 _PIECE = 1 << 18  # bytes handed to the thread at once
 _REST = 0.002  # seconds that others have the loop between two slices
+_PATIENCE = 8  # times the usual length that the log may have for a follower that is being sent a snapshot
 
 
 class Snapshotter:
@@ -128,7 +129,11 @@ class Snapshotter:
         """Let the log forget what neither a follower nor a damaged newest snapshot would need."""
         raft, node = self._raft, self._raft.node
         spare = await self._in_thread(self.store.spare_index)
-        index = min(spare, node.snapshot_index, node.log.last - raft.settings.trailing_logs)
+        trailing = raft.settings.trailing_logs
+        index = min(spare, node.snapshot_index, node.log.last - trailing)
+        if node.leader is not None:  # else a large state would have to be sent again and again
+            most = node.log.last - _PATIENCE * (trailing + raft.settings.snapshot_threshold)
+            index = min(index, max(node.leader.floor(), most))
         term = node.log.term(index)
         if index <= node.log.base or term is None:
             return

@@ -190,7 +190,7 @@ class Leader:
             peer.lost(now, node.settings.retry_limit)  # the shell has no snapshot that reaches the log
             return
         self._sequence += 1
-        peer.mode, peer.waiting = Mode.SNAPSHOT, self._sequence
+        peer.mode, peer.waiting, peer.sending = Mode.SNAPSHOT, self._sequence, node.snapshot_index
         peer.waiting_until = now + node.settings.snapshot_timeout
         position, configuration = node.snapshot_configuration
         node.send(
@@ -208,6 +208,11 @@ class Leader:
                 sequence=self._sequence,
             ),
         )
+
+    def floor(self) -> int:
+        """Entries behind this one will be wanted by followers that are just being sent a snapshot."""
+        sending = (peer.sending for peer in self.peers.values() if peer.mode is Mode.SNAPSHOT)
+        return min(sending, default=self.node.log.last)
 
     # Answers
 

@@ -29,6 +29,7 @@ class Progress:
         "mode",
         "next",
         "round",
+        "sending",
         "server",
         "since",
         "told_at",
@@ -51,6 +52,7 @@ class Progress:
         self.heartbeat_at = now
         self.round = 0  # newest verify round confirmed
         self.failures = 0
+        self.sending = 0  # SNAPSHOT: index of the one on its way
 
     @property
     def votes(self) -> bool:
