@@ -20,7 +20,7 @@ from core.codec import netrpc
 from core.codec.msgpack import DecodeError
 from core.codec.netrpc import Messages
 from core.codec.yamux import DATA, INITIAL_WINDOW, Settings, Stream
-from core.errors import CtlError, TooManyRequests
+from core.errors import CtlError
 
 if TYPE_CHECKING:
     from agent.rpc import Peer
@@ -29,11 +29,13 @@ _log = get_logger("agent.rpc")
 
 _LONG = 256  # items of a list that are not encoded in one go
 _PIECE = 1024  # bytes after which others have a turn
-_LIMITED = "rate limit exceeded, try again later or against a different server"
 
 
 class RpcCalls(Protocol):
     """Where calls are carried out; agent/calls.py fulfils it. All may raise CtlError."""
+
+    @property
+    def is_leader(self) -> bool: ...
 
     def here(self, question: Question) -> bool: ...
 
@@ -46,10 +48,11 @@ class RpcCalls(Protocol):
     async def run(self, errand: Errand) -> Any: ...
 
 
-class Limit(Protocol):
-    """Whether one more call may be taken (limits.request_limits)."""
+class Limits(Protocol):
+    """agent/rpc_limits.py fulfils it."""
 
-    def __call__(self, *, write: bool) -> bool: ...
+    def check(self, write: bool, is_leader: bool) -> None:
+        """Count a call. TooManyRequests when it is one too many."""
 
 
 class RpcServer:
@@ -59,12 +62,12 @@ class RpcServer:
         self,
         loop: asyncio.AbstractEventLoop,
         calls: RpcCalls,
-        limit: Limit | None = None,
+        limits: Limits | None = None,
         session: Settings = Settings(),  # noqa: B008
     ) -> None:
         self.loop = loop
         self.calls = calls
-        self.limit = limit
+        self.limits = limits
         self.session = session
         self.tasks: set[asyncio.Task[Any]] = set()
 
@@ -154,10 +157,9 @@ class _Caller:
             self._defect(method, seq, error)
 
     def _start(self, remote: Remote, seq: Any, work: Question | Command | Errand) -> None:
-        limit = self._server.limit
-        if limit is not None and not limit(write=not isinstance(work, Question)):
-            raise TooManyRequests(_LIMITED)
         calls = self._server.calls
+        if self._server.limits is not None:
+            self._server.limits.check(isinstance(work, Command), calls.is_leader)
         if isinstance(work, Command):
             calls.tell(work, lambda result: self._done(remote, seq, result))
         elif isinstance(work, Errand):

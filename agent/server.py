@@ -14,6 +14,7 @@ from agent.coordinates import CoordinateBatch
 from agent.leader import Leadership
 from agent.logs import get_logger
 from agent.rpc import MULTIPLEX, RAFT, SINGLE, RpcListener
+from agent.rpc_limits import RequestLimits
 from agent.rpc_serve import RpcServer
 from agent.sessions import Sessions
 from core.codec import wire
@@ -53,7 +54,8 @@ class Server:
         self._transport = transport
         self._cluster = cluster
         self._sessions = Sessions(self.store, raft, agent.datacenter, agent.world, self._log)
-        self._rpc = RpcServer(loop, agent.calls)
+        self._limits = RequestLimits(agent.world, config)
+        self._rpc = RpcServer(loop, agent.calls, self._limits)
         self._listener = RpcListener(
             loop,
             agent.addresses.bind,
@@ -86,6 +88,7 @@ class Server:
     def configure(self, config: Config) -> None:
         """Take over what may change while running."""
         self._listener.configure(settings.rpc_limits(config))
+        self._limits.configure(config)
 
     def _heard(self, event: GossipEvent) -> None:
         if isinstance(event, MemberEvent):

@@ -14,13 +14,16 @@ import uvloop
 from agent.dial import Dialer
 from agent.pool import Pool, PoolSettings
 from agent.rpc import ALPN_NAMES, MULTIPLEX, SINGLE, Peer, RpcLimits, RpcListener
+from agent.rpc_limits import RequestLimits
 from agent.rpc_serve import RpcServer
 from agent.tls import RpcTls, TlsFiles
+from agent.world import World
 from core.api import kv
 from core.api.endpoint import Answer, Command, Errand, QueryOptions, Question
 from core.api.remote import REMOTES
 from core.codec import msgpack, netrpc
 from core.codec.yamux import DATA, Session, Settings
+from core.config.settings import Config
 from core.errors import CtlError, Denied, Invalid, Lost, NoLeader, TooManyRequests, Unavailable, Unsent
 from core.gossip.member import ALIVE
 from core.node.servers import ServerFacts
@@ -42,6 +45,7 @@ class Calls:
         self.blocked = 0
         self.cancelled = 0
         self.error: Exception | None = None
+        self.is_leader = True
 
     def here(self, question: Question) -> bool:
         return question.options.datacenter == "dc1"
@@ -95,9 +99,14 @@ class Cluster:
     def __init__(self, tls: RpcTls | None = None, **settings: Any) -> None:
         loop = asyncio.get_running_loop()
         self.calls = Calls()
-        self.limited = False
         self.tls = tls
-        self.server = RpcServer(loop, self.calls, lambda write: not self.limited, Settings(streams=400))
+        self.rates = {
+            "limits.request_limits.mode": "disabled",
+            "limits.request_limits.read_rate": -1.0,
+            "limits.request_limits.write_rate": -1.0,
+        }
+        self.limits = RequestLimits(World(), Config(self.rates))
+        self.server = RpcServer(loop, self.calls, self.limits, Settings(streams=400))
         self.port = 0
         self.listen()
         self.pool = Pool(loop, Dialer(loop, tls, HOST), PoolSettings(**settings))
@@ -255,12 +264,38 @@ def test_errors_keep_their_text_and_class(run: Any) -> None:
                 with pytest.raises(type(error), match=str(error)):
                     await cluster.get(b"x")
             cluster.calls.error = None
-            cluster.limited = True
-            with pytest.raises(TooManyRequests):
-                await cluster.get(b"x")
-            cluster.limited = False
             assert (await cluster.get(b"x")).value is None
             assert cluster.lines == 1
+
+    run(main())
+
+
+def test_request_limits(run: Any) -> None:
+    async def main() -> None:
+        async with Cluster() as cluster:
+
+            def limit(mode: str, read: float, write: float) -> None:
+                prefix = "limits.request_limits"
+                rates = {f"{prefix}.mode": mode, f"{prefix}.read_rate": read, f"{prefix}.write_rate": write}
+                cluster.limits.configure(Config(rates))
+
+            limit("enforcing", 0.0, -1.0)
+            await cluster.get(b"x")  # one is always left
+            with pytest.raises(TooManyRequests, match="try again later or against a different server"):
+                await cluster.get(b"x")
+            await cluster.put(b"x", b"1")
+            limit("enforcing", -1.0, 0.0)
+            with pytest.raises(TooManyRequests, match="can only be performed by the leader, try again later"):
+                for _ in range(2):
+                    await cluster.put(b"x", b"1")
+            cluster.calls.is_leader = False
+            with pytest.raises(TooManyRequests, match="against a different server"):
+                await cluster.put(b"x", b"1")
+            await cluster.get(b"x")
+            limit("permissive", 0.0, 0.0)
+            await cluster.put(b"x", b"1")
+            limit("disabled", 0.0, 0.0)
+            await cluster.get(b"x")
 
     run(main())
 
