@@ -78,31 +78,28 @@ class Snapshot:
 
     def alive(self, name: str, address: str) -> None:
         """A member joined; `address` is `ip:port`."""
-        self._note(f"alive: {name} {address}")
-        self._state.alive[name] = address
+        if self._note(f"alive: {name} {address}"):
+            self._state.alive[name] = address
 
     def not_alive(self, name: str) -> None:
         """A member failed, left or was erased."""
-        self._note(f"not-alive: {name}")
-        self._state.alive.pop(name, None)
+        if self._note(f"not-alive: {name}"):
+            self._state.alive.pop(name, None)
 
     def clock(self, current: int) -> None:
         """The member clock shows `current`."""
-        if current - 1 > self._state.clock:
+        if current - 1 > self._state.clock and self._note(f"clock: {current - 1}"):
             self._state.clock = current - 1
-            self._note(f"clock: {current - 1}")
 
     def event(self, ltime: int) -> None:
         """A user event was delivered."""
-        if ltime > self._state.event_clock:
+        if ltime > self._state.event_clock and self._note(f"event-clock: {ltime}"):
             self._state.event_clock = ltime
-            self._note(f"event-clock: {ltime}")
 
     def query(self, ltime: int) -> None:
         """A query was received."""
-        if ltime > self._state.query_clock:
+        if ltime > self._state.query_clock and self._note(f"query-clock: {ltime}"):
             self._state.query_clock = ltime
-            self._note(f"query-clock: {ltime}")
 
     def leave(self) -> None:
         """We leave: nothing that comes after matters."""
@@ -130,6 +127,9 @@ class Snapshot:
         if self._left:
             yield "leave"
 
-    def _note(self, line: str) -> None:
-        if not self._left and "\n" not in line:  # a name with a line end cannot be written down
-            self._lines.append(line)
+    def _note(self, line: str) -> bool:
+        """Whether the line counts: not after our leave, nor when a name has a line end in it."""
+        if self._left or "\n" in line:
+            return False
+        self._lines.append(line)
+        return True
