@@ -8,6 +8,8 @@ to our own probe, or a higher incarnation."""
 
 from __future__ import annotations
 
+import itertools
+
 from msgspec import Struct
 
 MAX_INTENTS = 8192  # hostile peers name nodes without end
@@ -35,12 +37,12 @@ class RecentIntents:
     def note(self, name: str, ltime: int, join: bool, now: float) -> bool:
         """Keep it if it is newer than what is kept. True: pass it on."""
         kept = self._intents.get(name)
-        if kept is not None and kept.ltime >= ltime:
-            return False
-        if kept is None and len(self._intents) >= MAX_INTENTS:
-            self.expire(now)
-            if len(self._intents) >= MAX_INTENTS:
-                self._intents.pop(next(iter(self._intents)))
+        if kept is not None:
+            if kept.ltime >= ltime:
+                return False
+            del self._intents[name]  # the dict is in the order of hearing
+        elif len(self._intents) >= MAX_INTENTS:
+            del self._intents[next(iter(self._intents))]
         self._intents[name] = Intent(ltime, join, now)
         return True
 
@@ -50,8 +52,8 @@ class RecentIntents:
 
     def expire(self, now: float) -> None:
         """Forget the old ones."""
-        old = [name for name, intent in self._intents.items() if now - intent.heard > self._lifetime]
-        for name in old:
+        old = itertools.takewhile(lambda item: now - item[1].heard > self._lifetime, self._intents.items())
+        for name in [name for name, _ in old]:
             del self._intents[name]
 
 
