@@ -7,6 +7,9 @@ from typing import cast
 
 from core.codec.yamux import Session, Settings, Stream
 
+_LATE = 0.5  # seconds: a timer that rings so late says that this process was asleep
+_WAKE = 0.01  # seconds, in which a process that was asleep reads what has come
+
 
 class Mux(asyncio.Protocol):
     """A connection of many streams; subclasses say what their data means."""
@@ -17,6 +20,7 @@ class Mux(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self._flushing: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._woken = False
 
     def event(self, stream: Stream, kind: int, data: bytes) -> None:
         """Something came on a stream: DATA, FINISHED or RESET of core.codec.yamux."""
@@ -75,7 +79,14 @@ class Mux(asyncio.Protocol):
             self._timer = self.loop.call_at(due, self._ring)
 
     def _ring(self) -> None:
-        self.session.tick(self.loop.time())
+        now, due = self.loop.time(), self.session.deadline()
+        if due is not None and now - due > _LATE and not self._woken:
+            # This process was asleep, not the other side: hear first what has come meanwhile.
+            self._woken = True
+            self._timer = self.loop.call_later(_WAKE, self._ring)
+            return
+        self._woken = False
+        self.session.tick(now)
         self.flush()
         if self.session.closed and self.transport is not None:
             self.transport.abort()  # the other side reads no more

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -436,7 +437,22 @@ def test_keep_alive_keeps(run: Any) -> None:
         async with Cluster(session=Settings(keep_alive=0.02, ping_timeout=1.0)) as cluster:
             await cluster.get(b"a")
             (line,) = cluster.pool._lines.values()
-            await until(lambda: line.session._ping_id >= 3)
+            await until(lambda: line.session._ping_id >= 2)
+            await cluster.get(b"a")
+            assert cluster.pool._lines and line is next(iter(cluster.pool._lines.values()))
+
+    run(main())
+
+
+def test_who_was_asleep_listens_first(run: Any) -> None:
+    """The answer to a ping lies in the socket of a process that was stopped: that is no silence."""
+
+    async def main() -> None:
+        async with Cluster(session=Settings(keep_alive=0.02, ping_timeout=0.3)) as cluster:
+            await cluster.get(b"a")
+            (line,) = cluster.pool._lines.values()
+            await until(lambda: line.session._answer_by is not None)
+            time.sleep(0.9)  # the whole process
             await cluster.get(b"a")
             assert cluster.pool._lines and line is next(iter(cluster.pool._lines.values()))
 
