@@ -78,7 +78,8 @@ class StreamServer:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, from its first byte to its end."""
-        peer = writer.get_extra_info("peername")
+        address = writer.get_extra_info("peername")
+        peer = f"{address[0]}:{address[1]}" if address else "(gone)"
         if self._streams >= MAX_STREAMS:
             writer.transport.abort()
             return
