@@ -22,6 +22,9 @@ class Keyring:
         """`keys` has the primary one first; doubles are dropped. KeyringError for a wrong size or no key."""
         if not keys:
             raise KeyringError("empty primary key not allowed")
+        from cryptography.exceptions import InvalidTag  # loaded by who has a key only
+
+        self._no_match = InvalidTag
         self._ciphers: dict[bytes, Any] = {}  # in order
         for key in keys:
             self.add(key)
@@ -65,8 +68,6 @@ class Keyring:
 
     def decrypt(self, data: bytes | memoryview, associated: bytes) -> bytes:
         """What any of the keys makes of `data`. DecodeError."""
-        from cryptography.exceptions import InvalidTag
-
         if len(data) < 1 + NONCE_SIZE + TAG_SIZE:
             raise DecodeError("encrypted data is too short")
         version, nonce, sealed = data[0], data[1 : 1 + NONCE_SIZE], data[1 + NONCE_SIZE :]
@@ -75,7 +76,7 @@ class Keyring:
         for cipher in self._ciphers.values():
             try:
                 plain: bytes = cipher.decrypt(nonce, sealed, associated)
-            except InvalidTag:
+            except self._no_match:
                 continue
             return _unpad(plain) if version == 0 else plain
         raise DecodeError("no installed keys could decrypt the message")
@@ -90,7 +91,7 @@ def _unpad(plain: bytes) -> bytes:
 
 
 def _cipher(key: bytes) -> Any:
-    """One AES-GCM object per key: to make one costs more than to use it. Loaded by who has a key only."""
+    """One AES-GCM object per key: to make one costs more than to use it."""
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     return AESGCM(key)

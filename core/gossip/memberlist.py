@@ -144,11 +144,10 @@ class Memberlist:
             dying = node.state == DEAD and node.since >= since
             return (node.state <= SUSPECT or dying) and node is not own
 
-        if len(self._nodes) == 1:
-            return
-        for node in self._nodes.random(self._settings.gossip_nodes, listens):
-            if not self._outbox.gossip_to(node):
-                break
+        if len(self._nodes) > 1:
+            for node in self._nodes.random(self._settings.gossip_nodes, listens):
+                if not self._outbox.gossip_to(node):
+                    break
 
     def _push_pull(self, now: float) -> None:
         interval = push_pull_interval(self._settings.push_pull_interval, len(self._nodes))

@@ -13,7 +13,7 @@ ALIVE, SUSPECT, DEAD, LEFT = range(4)  # as push/pull writes them
 _TRIES = 8
 
 
-class Node(Struct, gc=False):
+class Node(Struct, gc=False, eq=False):
     """A node. `facts` is the last alive message accepted from it (shared, never changed); `incarnation` may
     be newer. `since` is the time of the last change of state. A cluster simulated in one process holds
     millions of these, hence no more fields and no work for the garbage collector."""
@@ -87,20 +87,21 @@ class NodeList:
         place = int(self._rng.random() * len(order))
         order[place], order[-1] = order[-1], order[place]
 
-    def random(self, count: int, fits: Callable[[Node], bool]) -> list[Node]:
-        """Up to `count` different random nodes that fit. When chance does not find them soon, all nodes are
-        looked at."""
+    def random(self, count: int, fits: Callable[[Node], bool]) -> Iterator[Node]:
+        """Up to `count` different random nodes that fit, each looked for when it is wanted. When chance does
+        not find them soon, all nodes are looked at."""
         order, chance = self._order, self._rng.random
-        found: list[Node] = []
         size = len(order)
+        found: list[Node] = []
         for _ in range(3 * min(count, size) + _TRIES if size else 0):
             if len(found) >= count:
-                return found
+                return
             node = order[int(chance() * size)]
-            if fits(node) and all(node is not other for other in found):
+            if fits(node) and node not in found:
                 found.append(node)
-        fitting = [node for node in order if fits(node)]
-        return self._rng.sample(fitting, min(count, len(fitting)))
+                yield node
+        fitting = [node for node in order if fits(node) and node not in found]
+        yield from self._rng.sample(fitting, min(count - len(found), len(fitting)))
 
     def next_to_probe(self, skip: str, forget_before: float) -> Node | None:
         """The next living node in order. After a whole round, nodes that are gone since before

@@ -193,9 +193,13 @@ class _Body:
         header = push_pull_header_of((yield from self._value()))
         if header.nodes > NODES_LIMIT:
             raise StreamError(f"push/pull of {header.nodes} nodes")
-        nodes = []
-        for _ in range(header.nodes):
-            nodes.append(node_state_of((yield from self._value())))
+        nodes: list[tuple[Alive, int]] = []
+        unpack = self._unpacker.unpack
+        while len(nodes) < header.nodes:
+            try:
+                nodes.append(node_state_of(unpack()))
+            except msgpack.OutOfData:
+                yield
         return PushPull(header.join, nodes, (yield from self._bytes(header.user_state_length)))
 
     def _value(self) -> _Steps[Any]:

@@ -261,7 +261,7 @@ def test_push_pull_repairs_what_gossip_missed() -> None:
     cluster.delegates["n0"].state = b"user state"
     cluster.nodes["n3"].update_meta(cluster.now)
     cluster.until(lambda: all(cluster.nodes[n].get("n3").meta == b"changed" for n in names), 60)  # type: ignore[union-attr]
-    assert (b"user state", False) in cluster.delegates["n1"].states
+    cluster.until(lambda: (b"user state", False) in cluster.delegates["n1"].states, 60)
 
 
 def test_user_messages_are_gossiped_and_sent() -> None:

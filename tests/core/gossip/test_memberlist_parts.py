@@ -444,7 +444,7 @@ def test_each_living_node_is_probed_once_a_round(states: list[int], seed: int) -
     for _ in range(len(others)):
         nodes.next_to_probe("n0", 150.0)
     assert {node.name for node in nodes} == living
-    found = nodes.random(3, lambda node: node.name != "n0")
+    found = list(nodes.random(3, lambda node: node.name != "n0"))
     assert len(found) == len({node.name for node in found}) == min(3, len(others))
 
 
