@@ -62,13 +62,23 @@ def health_table(servers: list[dict[str, Any]]) -> Table:
             server["Address"],
             server["SerfStatus"],
             "healthy" if server["Healthy"] else "unhealthy",
-            _text(server["Voter"]),
-            _text(server["Leader"]),
-            str(server["LastContact"]),
+            "leader" if server["Leader"] else "voter" if server["Voter"] else "non-voter",
+            _milliseconds(server["LastContact"]),
             str(server["LastTerm"]),
             str(server["LastIndex"]),
         ]
         for server in servers
     ]
-    columns = ("Node", "Address", "Gossip", "Health", "Voter", "Leader", "LastContact", "Term", "Index")
+    columns = ("Node", "Address", "Gossip", "Health", "Role", "LastContact", "Term", "Index")
     return Table(columns, rows, status=("Gossip", "Health"), keep=("Node", "Address"))
+
+
+def _milliseconds(text: str) -> str:
+    """A duration without the digits that nobody looks at: `16ms` for `16.029391ms`."""
+    from core.codec import duration
+
+    try:
+        exact = duration.parse(text)
+    except ValueError:
+        return text
+    return duration.show(round(exact, -6))

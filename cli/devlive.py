@@ -73,5 +73,5 @@ class LiveView(View):
             raft = raft if self._leading else "no leader"
         kind = "server" if agent.server else "client"
         cells = [agent.name, agent.address, kind, str(agent.pid or ""), state, raft]
-        styles = ["", "", "", "", STYLES.get(state, ""), "bold" if raft == "leader" else ""]
+        styles = ["", "", "", "", STYLES.get(state, ""), "bold" if raft == "leader" else STYLES.get(raft, "")]
         return [Text(cell, style=style) for cell, style in zip(cells, styles, strict=True)]

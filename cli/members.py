@@ -152,7 +152,7 @@ def join(call: Call) -> int:
 
 
 def leave(call: Call) -> int:
-    call.send("/v1/agent/leave")
+    call.send("/v1/agent/leave", *([("yes-destroy-quorum", "1")] if call.yes("yes-destroy-quorum") else []))
     call.out.done("Graceful leave complete", {"Left": True})
     return 0
 
@@ -206,7 +206,8 @@ COMMANDS = (
         "leave",
         "Leave the cluster gracefully and stop the agent",
         leave,
-        example=("ctl leave",),
+        flags=(Flag("yes-destroy-quorum", "bool", "Leave also when the servers that stay cannot go on."),),
+        example=("ctl leave", "ctl leave --yes-destroy-quorum"),
         failure="Error leaving",
     ),
     Command(

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from cli.call import Call
     from cli.output import Table
 
+WIDE = 100  # columns of a terminal that has room for whole ids
+
 
 def list_peers(call: Call) -> int:
     """`raft list-peers`. On a terminal with what gossip thinks of each beside it."""
@@ -18,9 +20,8 @@ def list_peers(call: Call) -> int:
     from cli.output import Table
 
     columns = ("Node", "ID", "Address", "State", "Voter", "RaftProtocol")
-    rows = [_peer(server) for server in servers]
-    table = Table(columns, rows, keep=("Node", "ID", "Address"))
-    wide = _beside_gossip(call, columns, servers, rows) if call.out.format == "table" else None
+    table = Table(columns, [_peer(server) for server in servers], keep=("Node", "ID", "Address"))
+    wide = _beside_gossip(call, servers) if call.out.format == "table" else None
     call.out.show(servers, table, [server["Node"] for server in servers], wide)
     return 0
 
@@ -32,33 +33,33 @@ def _peer(server: dict[str, Any]) -> list[str]:
     return [server["Node"], server["ID"], server["Address"], state, voter, protocol]
 
 
-def _beside_gossip(
-    call: Call, columns: tuple[str, ...], servers: list[dict[str, Any]], rows: list[list[str]]
-) -> Table | None:
-    """The same with a column on gossip, and a row for each server that is a member but no peer. None
-    when this agent cannot say: it is of another datacenter, or may not."""
+def _beside_gossip(call: Call, servers: list[dict[str, Any]]) -> Table | None:
+    """Peers with what gossip says of them, and a row for each server that is a member but no peer. None
+    when this agent cannot say: another datacenter was asked for, or the token may not."""
     from cli.client import TransportError
     from cli.members import STATES
     from cli.output import Table
+    from cli.terminal import width
 
-    if call.query():
+    if call.text("datacenter"):
         return None
     try:
         members = call.fetch("/v1/agent/members")
     except TransportError:
         return None
     known = {m["Tags"].get("id", ""): m for m in members if m["Tags"].get("role") == "consul"}
-    wide = []
-    for server, row in zip(servers, rows, strict=True):
+    rows = []
+    for server in servers:
         member = known.pop(server["ID"], None)
-        wide.append([*row, STATES[member["Status"]] if member else "no member"])
+        rows.append([*_peer(server)[:5], STATES[member["Status"]] if member else "no member"])
     for identity, member in known.items():
         if STATES[member["Status"]] != "left":
             address = f"{member['Addr']}:{member['Tags'].get('port', '')}"
-            state, protocol = STATES[member["Status"]], member["Tags"].get("raft_vsn", "")
-            wide.append([member["Name"], identity, address, "no peer", "", protocol, state])
-    status = ("State", "Gossip")
-    return Table((*columns, "Gossip"), wide, status=status, keep=("Node", "ID", "Address"))
+            rows.append([member["Name"], identity, address, "no peer", "", STATES[member["Status"]]])
+    if width() < WIDE:
+        rows = [[row[0], row[1][:8], *row[2:]] for row in rows]
+    columns = ("Node", "ID", "Address", "State", "Voter", "Gossip")
+    return Table(columns, rows, status=("State", "Gossip"), keep=("Node", "ID", "Address"))
 
 
 def remove_peer(call: Call) -> int:

@@ -18,6 +18,13 @@ STYLES = {
     "critical": "bold red",
     "left": "dim",
     "maintenance": "blue",
+    "ok": "green",
+    "healthy": "green",
+    "unhealthy": "bold red",
+    "no leader": "bold red",
+    "no member": "bold red",
+    "no peer": "yellow",
+    "ended": "bold red",
 }
 
 

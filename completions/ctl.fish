@@ -174,6 +174,7 @@ complete -c ctl -n '__ctl_at + join' -l format -s o -r -f -a 'table plain json y
 complete -c ctl -n '__ctl_at + join' -l quiet -d 'Print ids or names only.'
 complete -c ctl -n '__ctl_at + join' -l no-color -d 'No colour, even on a terminal.'
 complete -c ctl -n '__ctl_at + join' -l strict-exit -d 'Finer exit codes: 2 usage, 3 missing, 4 denied, 5 unreachable, 6 conflict.'
+complete -c ctl -n '__ctl_at + leave' -l yes-destroy-quorum -d 'Leave also when the servers that stay cannot go on.'
 complete -c ctl -n '__ctl_at + leave' -l http-addr -r -f -d 'Address of the agent: host:port, http://, https:// or unix:///path.'
 complete -c ctl -n '__ctl_at + leave' -l token -r -f -d 'ACL secret to send.'
 complete -c ctl -n '__ctl_at + leave' -l token-file -r -F -d 'File that holds the ACL secret.'

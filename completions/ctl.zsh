@@ -43,7 +43,7 @@ _ctl_flags() {
     'agent stop') echo '--leave --pid-file --timeout --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
     'members') echo '--detailed --wan --status --segment --filter --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
     'join') echo '--wan --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
-    'leave') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
+    'leave') echo '--yes-destroy-quorum --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
     'force-leave') echo '--prune --wan --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
     'rtt') echo '--wan --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
     'kv get') echo '--base64 --detailed --keys --recurse --separator --raw --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;

@@ -234,8 +234,8 @@ def test_raft_peers_beside_gossip(terminal, agent):
     agent.answers["/v1/agent/members"] = [{**one, "Status": 4}, other]
     out = terminal("operator", "raft", "list-peers", columns=140, env={"NO_COLOR": "1"}).out
     rows = [line.split() for line in out.splitlines()]
-    assert rows[2] == ["n1", N1, "127.0.0.1:8300", "leader", "true", "3", "failed"]
-    assert rows[3] == ["n3", "c0ffee00", "127.0.0.3:8300", "no", "peer", "3", "alive"]
+    assert rows[2] == ["n1", N1, "127.0.0.1:8300", "leader", "true", "failed"]
+    assert rows[3] == ["n3", "c0ffee00", "127.0.0.3:8300", "no", "peer", "alive"]
 
 
 def test_raft_remove_peer(ctl, agent):
@@ -379,7 +379,7 @@ def test_autopilot_health(ctl, agent):
     result = ctl("operator", "autopilot", "health")
     assert result.code == 1
     assert result.out.splitlines()[1].split() == [
-        *("n1", "127.0.0.1:8300", "alive", "unhealthy", "true", "true", "0s", "2", "75")
+        *("n1", "127.0.0.1:8300", "alive", "unhealthy", "leader", "0s", "2", "75")
     ]
     assert result.out.endswith("The cluster is NOT healthy. Failure tolerance: 0\n")
     agent.failures.clear()
