@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import describe, identity, settings
+from agent.archives import Archives
 from agent.calls import Calls
 from agent.cluster import Cluster
 from agent.dial import Dialer
@@ -34,7 +35,7 @@ from core.api.router import Router
 from core.api.table import ROUTES
 from core.config.diff import Reload, compare
 from core.dns.answer import Catalog
-from core.errors import ConfigError
+from core.errors import ConfigError, Unavailable
 from core.gossip.member import ALIVE, Member
 from core.metrics import Metrics
 from core.node.servers import ServerFacts
@@ -95,6 +96,7 @@ class Agent:
             self._log,
         )
         self.cluster = Cluster(self)
+        self.snapshots = Archives(self.raft, self.dialer, self.datacenter, self.calls.target)
         self.server: Server | None = None
         if self.raft is not None and self._transport is not None:
             self.server = Server(self, self.cluster, self.raft, self._transport)
@@ -315,8 +317,12 @@ class Agent:
         """Push a failed member out."""
         await self.cluster.force_leave(node, prune)
 
-    async def leave(self) -> None:
-        """Leave in peace and stop: the cluster knows before this returns."""
+    async def leave(self, destroy_quorum: bool = False) -> None:
+        """Leave in peace and stop: the cluster knows before this returns. Unavailable when the servers that
+        stay could not elect a leader, unless that is wanted."""
+        refusal = "" if self.server is None or destroy_quorum else self.server.leave_refusal()
+        if refusal:
+            raise Unavailable(refusal)
         self._log.info("leaving")
         self.calls.leaving = True
         if self.server is not None:

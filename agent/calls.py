@@ -135,13 +135,13 @@ class Calls:
     async def _read(self, question: Question) -> Answer:
         options = question.options
         if not self.here(question):
-            return await self._relayed(self._target(options.datacenter), question)
+            return await self._relayed(self.target(options.datacenter), question)
         if options.require_consistent:
             await self.verify()
         answer = await self._waited(question)
         if self._too_stale(question, answer):
             fresh = replaced(question, allow_stale=False)
-            return await self._relayed(self._target(options.datacenter), fresh)
+            return await self._relayed(self.target(options.datacenter), fresh)
         return answer
 
     def _too_stale(self, question: Question, answer: Answer) -> bool:
@@ -202,7 +202,7 @@ class Calls:
                 raft.propose(data, done)
             return
         try:
-            target = self._target(command.datacenter)
+            target = self.target(command.datacenter)
             if self.relay is not None and self.relay.tell(target, command.write.rpc, command, again):
                 return
         except NoLeader:
@@ -232,7 +232,7 @@ class Calls:
             data = command.write.prepare(self.store, command.args)
             result = data.result if isinstance(data, Settled) else await raft.apply(data)
         else:
-            target = self._target(command.datacenter)
+            target = self.target(command.datacenter)
             result = await self._way().send(target, command.write.rpc, command)
         if isinstance(result, CtlError):
             raise result
@@ -247,11 +247,11 @@ class Calls:
         ours = self.server is not None and errand.datacenter in ("", self._datacenter)
         if self.server is not None and ours and (self.is_leader or not action.leader):
             return await action.run(self.server, errand.args)
-        return await self._way().send(self._target(errand.datacenter), action.rpc, errand)
+        return await self._way().send(self.target(errand.datacenter), action.rpc, errand)
 
     # the way to others
 
-    def _target(self, datacenter: str) -> ServerFacts:
+    def target(self, datacenter: str) -> ServerFacts:
         """The server to send a call to that cannot be answered here."""
         if datacenter and datacenter != self._datacenter:
             raise Unavailable("No path to datacenter")

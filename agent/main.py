@@ -135,8 +135,15 @@ class _Ending:
                 self._log.info("Graceful shutdown disabled. Exiting")
             self._agent.stopping.set()
         else:
-            self._spawn(self._agent.leave())
+            self._spawn(self._leave())
         self._asked = True
+
+    async def _leave(self) -> None:
+        try:
+            await self._agent.leave()
+        except CtlError as error:
+            self._log.warn("ending without a leave", reason=str(error))
+            self._agent.stopping.set()
 
     def reload(self) -> None:
         self._log.info("Caught", signal="SIGHUP")

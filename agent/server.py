@@ -13,13 +13,14 @@ from agent.bootstrap import Bootstrap
 from agent.coordinates import CoordinateBatch
 from agent.leader import Leadership
 from agent.logs import get_logger
-from agent.rpc import MULTIPLEX, RAFT, SINGLE, RpcListener
+from agent.rpc import MULTIPLEX, RAFT, SINGLE, SNAPSHOT, RpcListener
 from agent.rpc_limits import RequestLimits
 from agent.rpc_serve import RpcServer
 from agent.sessions import Sessions
 from core.codec import wire
 from core.errors import CtlError, Unavailable
 from core.gossip.member import MemberEvent
+from core.node import peers
 from core.node.autopilot import Health, RaftStats
 from core.node.cluster import Me
 
@@ -60,7 +61,12 @@ class Server:
             loop,
             agent.addresses.bind,
             config["ports.server"],
-            {SINGLE: self._rpc.single, MULTIPLEX: self._rpc.multiplexed, RAFT: transport.protocol},
+            {
+                SINGLE: self._rpc.single,
+                MULTIPLEX: self._rpc.multiplexed,
+                RAFT: transport.protocol,
+                SNAPSHOT: agent.snapshots.protocol,
+            },
             cluster.tls,
             settings.rpc_limits(config),
         )
@@ -110,6 +116,15 @@ class Server:
         self._sessions.leading(False)
         self.coordinates.stop()
         self._listener.close()
+
+    def leave_refusal(self) -> str:
+        """Why this server should not leave; empty if it may."""
+
+        def is_alive(server_id: str) -> bool:
+            facts = self._cluster.server(server_id)
+            return facts is not None and facts.alive
+
+        return peers.leave_refusal(self.raft.configuration, self.raft.node_id, is_alive)
 
     async def hand_over(self) -> None:
         """Before a leave: another voter leads, if there is one that can."""

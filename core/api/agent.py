@@ -52,8 +52,9 @@ async def join(agent: AgentDoor, request: Request) -> Reply:
 
 
 async def leave(agent: AgentDoor, request: Request) -> Reply:
-    """`PUT /v1/agent/leave`: answers when the cluster knows; then the agent ends."""
-    await agent.leave()
+    """`PUT /v1/agent/leave`: answers when the cluster knows; then the agent ends. A server without which
+    the others could not go on refuses, unless `yes-destroy-quorum` is asked for (design: pains row 13)."""
+    await agent.leave(request.query.has("yes-destroy-quorum"))
     return done()
 
 

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from core.api import agent, catalog, coordinate, event, health, keyring, kv, operator, session, status, txn
+from core.api import (
+    agent,
+    catalog,
+    coordinate,
+    event,
+    health,
+    keyring,
+    kv,
+    operator,
+    session,
+    snapshot,
+    status,
+    txn,
+)
 from core.api.endpoint import Route
 
 ROUTES: tuple[Route, ...] = (
     *kv.ROUTES,
     *txn.ROUTES,
     *session.ROUTES,
+    *snapshot.ROUTES,
     *catalog.ROUTES,
     *health.ROUTES,
     *agent.ROUTES,

@@ -149,6 +149,8 @@ def leave_refusal(configuration: Configuration, server_id: str, is_alive: Callab
         "To stop this server and keep its place, end its process (SIGTERM) and start it again later with the "
         "same data directory; to leave all the same: ctl leave --yes-destroy-quorum"
     )
+    if len(configuration.servers) == 1:
+        return ""  # nobody is left behind, and it leads again when it comes back with its data directory
     if not left:
         return f"this is the last voter: without it nobody can be elected, and nothing written. {stop}"
     alive = sum(map(is_alive, left))

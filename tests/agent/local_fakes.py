@@ -128,7 +128,7 @@ class FakeAgent:
     async def join(self, address: str, wan: bool) -> None:
         self.calls.append(("join", address, wan))
 
-    async def leave(self) -> None:
+    async def leave(self, destroy_quorum: bool = False) -> None:
         self.calls.append(("leave",))
 
     async def force_leave(self, node: str, prune: bool) -> None:

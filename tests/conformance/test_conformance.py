@@ -21,16 +21,19 @@ SCENARIOS = HERE / "scenarios"
 # What this version offers. Other areas come with the features they are about.
 AREAS = (
     *("agent/*", "blocking/*", "catalog/*", "coordinate/*", "dns/*", "event/*", "health/*", "http/*", "kv/*"),
-    *("operator/*", "session/*", "status/*", "txn/*"),
+    *("operator/*", "session/*", "snapshot/*", "status/*", "txn/*"),
 )
 LATER: tuple[str, ...] = ()
 # Rows of tables of endpoints that come with those areas.
-LATER_PATHS = tuple(f"/v1/{area}" for area in ("acl", "config", "query", "snapshot"))
+LATER_PATHS = tuple(f"/v1/{area}" for area in ("acl", "config", "query"))
 FOUND = {"server", "single", "no-acl", "no-keyring"}  # what the kit finds out by asking
 TARGETS: dict[str, tuple[set[str], tuple[str, ...]]] = {
     "dev": (FOUND | {"no-prometheus"}, ("*",)),
     "single": (FOUND | {"no-prometheus"}, ("*",)),
-    "tuned": ((FOUND - {"no-keyring"}) | {"keyring", "prometheus", "tuned"}, ("*/tuned-*", "http/block-endpoints")),
+    "tuned": (
+        (FOUND - {"no-keyring"}) | {"keyring", "prometheus", "tuned"},
+        ("*/tuned-*", "http/block-endpoints"),
+    ),
 }
 
 
