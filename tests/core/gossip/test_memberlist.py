@@ -411,10 +411,13 @@ def test_who_stood_still_judges_nobody() -> None:
     cluster.build(3, probe_timeout=0.5)
     cluster.run(5.3)
     for _ in range(6):
-        cluster.frozen.add("n0")
+        cluster.packets.clear()
+        cluster.until(lambda: any(p[1] == "n0" and p[3][0] == messages.PING for p in cluster.packets), 5)
+        cluster.frozen.add("n0")  # its probe is not answered yet
         cluster.run(10)
         cluster.thaw("n0")
         cluster.run(3)
+    assert not [text for _, text in cluster.log if text.startswith(("suspect n1", "suspect n2"))]
     assert not [heard for heard in cluster.delegates["n0"].heard if heard[1] == "dead"]
     assert any("stood still" in text for _, text in cluster.log)
     assert cluster.alive("n0") == {"n0", "n1", "n2"}
