@@ -43,8 +43,8 @@ class Listener(Protocol):
 class Lane:
     """Sends requests of one kind to one server."""
 
-    def __init__(self, name: str, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
-        self._name, self._listener, self._loop = name, listener, loop
+    def __init__(self, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
+        self._listener, self._loop = listener, loop
         self._line: _Line | None = None
         self._queue: deque[Request] = deque()
         self._dialling: asyncio.Task[None] | None = None

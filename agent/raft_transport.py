@@ -198,9 +198,9 @@ class _Peer:
 
     def __init__(self, transport: RaftTransport, server_id: str, loop: asyncio.AbstractEventLoop) -> None:
         self._transport, self._id = transport, server_id
-        self._beats = Lane("heartbeats", self, loop)
-        self._entries = Lane("entries", self, loop)
-        self._votes = Lane("votes", self, loop)
+        self._beats = Lane(self, loop)
+        self._entries = Lane(self, loop)
+        self._votes = Lane(self, loop)
         self._snapshot: asyncio.Task[None] | None = None
         self._target: ServerFacts | None = None
         self._address = ""
