@@ -86,6 +86,7 @@ class RpcListener:
         self._host, self._port = host, port
         self._sock: socket.socket | None = None
         self._connections: dict[str, set[_Connection]] = {}
+        self._warned: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -153,15 +154,24 @@ class RpcListener:
         _forget_closed(known)
         most = self.limits.max_conns_per_client
         if 0 < most <= len(known):
-            _log.warn("too many RPC connections from one address", address=peer.address)
+            if self.may_warn_of(peer.address):
+                _log.warn("too many RPC connections from one address", address=peer.address)
             sock.close()
             return
         prepare(sock)
         known.add(_Connection(self, sock, peer))
 
+    def may_warn_of(self, address: str) -> bool:
+        """Whether the log has not just had a warning about this address: some come again all the time."""
+        if address in self._warned:
+            return False
+        self._warned.add(address)
+        return True
+
     def _sweep(self) -> None:
-        """Forget closed connections of addresses that do not come again."""
+        """Forget closed connections of addresses that do not come again, and old warnings."""
         self._sweeper = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
+        self._warned.clear()
         for address, known in list(self._connections.items()):
             _forget_closed(known)
             if not known:
@@ -224,8 +234,12 @@ class _Connection:
             self._timer = None
 
     def _refuse(self, why: str) -> None:
-        _log.warn("RPC connection refused", peer=str(self._peer), reason=why)
+        self._complain("RPC connection refused", why)
         self.end()
+
+    def _complain(self, what: str, why: str) -> None:
+        say = _log.warn if self._listener.may_warn_of(self._peer.address) else _log.debug
+        say(what, peer=str(self._peer), reason=why)
 
     def _greeted(self) -> None:
         """The first byte is there. It is only looked at, because it may be the first one of TLS."""
@@ -285,7 +299,7 @@ class _Connection:
             self._transport, _ = await self._loop.connect_accepted_socket(lambda: inside, sock, ssl=context)
         except OSError as error:  # all that TLS can find is one
             self._settled()
-            _log.warn("RPC connection failed in TLS", peer=str(self._peer), error=str(error))
+            self._complain("RPC connection failed in TLS", str(error) or "the other side closed it")
         finally:
             self._task = None
 
