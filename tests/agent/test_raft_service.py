@@ -271,7 +271,7 @@ def test_a_slow_disk_is_written_from_a_thread(tmp_path: Path) -> None:
         quick = files.write
 
         def slow(descriptor: int, data: bytes, offset: int) -> None:
-            time.sleep(0.02)
+            time.sleep(0.15)
             quick(descriptor, data, offset)
 
         files.write = slow  # type: ignore[method-assign]
@@ -287,12 +287,12 @@ def test_a_slow_disk_is_written_from_a_thread(tmp_path: Path) -> None:
             start = time.monotonic()
             await asyncio.sleep(0.001)
             longest = max(longest, time.monotonic() - start)
-        assert longest < 0.015, "the loop was held up"
+        assert longest < 0.12, "the loop was held up"
         assert fsm.numbers == [b"first", b"a", b"b", b"c"]
         files.write = quick  # type: ignore[method-assign]
         for number in range(40):
             await raft.apply(b"%d" % number)
-        assert raft.log.mean < 0.002
+        assert raft.log.mean < 0.05  # it is quick again
         await raft.stop()
 
     run(test)
