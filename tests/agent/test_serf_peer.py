@@ -31,11 +31,17 @@ Tool = Callable[[str], str]
 
 @asynccontextmanager
 async def cluster(
-    tool: Tool, folder: Path, ours: list[str], theirs: list[str], key: str = ""
+    tool: Tool,
+    folder: Path,
+    ours: list[str],
+    theirs: list[str],
+    key: str = "",
+    push_pull: float = TIMING.push_pull_interval,
 ) -> AsyncIterator[tuple[list[Listener], list[SerfAgent]]]:
     """Started, each for itself."""
+    timing = replace(TIMING, push_pull_interval=push_pull)
     listeners = [
-        make(name, timing=TIMING, encrypt=key, data_dir=folder / name, tags={"role": "node", "by": "ctl"})
+        make(name, timing=timing, encrypt=key, data_dir=folder / name, tags={"role": "node", "by": "ctl"})
         for name in ours
     ]
     options = ["-tag", "role=node", "-tag", "by=serf"]
@@ -171,7 +177,8 @@ def test_members_that_are_killed(tool: Tool, tmp_path: Path) -> None:
     async def scene(key: str, ours: bool, folder: Path) -> None:
         folder.mkdir()
         names = (["a", "x"], ["s"]) if ours else (["a"], ["s", "x"])
-        async with cluster(tool, folder, *names, key) as (listeners, agents):
+        # Without push/pull in between: after it Serf's own members ignore a prune that follows a leave.
+        async with cluster(tool, folder, *names, key, push_pull=0.0) as (listeners, agents):
             a, s = listeners[0], agents[0]
             await join_all(listeners, agents)
             if ours:
