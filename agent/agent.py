@@ -59,6 +59,7 @@ class Agent:
         self.world = world
         self.logs = hub
         self.stopping = asyncio.Event()
+        self._started = asyncio.Event()
         self.exit_code = 1
         self._load = load
         self._log = get_logger("agent")
@@ -173,6 +174,7 @@ class Agent:
         await self.cluster.start()
         if self.raft is not None:  # a leader's duties need gossip
             self.raft.on_leader(self._leader_changed)
+        self._started.set()
 
     def _warn_of_watches(self, config: Config) -> None:
         if config.watches:
@@ -320,6 +322,7 @@ class Agent:
     async def leave(self, destroy_quorum: bool = False) -> None:
         """Leave in peace and stop: the cluster knows before this returns. Unavailable when the servers that
         stay could not elect a leader, unless that is wanted."""
+        await self._started.wait()  # a signal may come while it starts
         refusal = "" if self.server is None or destroy_quorum else self.server.leave_refusal()
         if refusal:
             raise Unavailable(refusal)

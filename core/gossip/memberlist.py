@@ -22,7 +22,7 @@ from core.gossip.nodes import ALIVE, DEAD, SUSPECT, Node, NodeList
 from core.gossip.outbox import Address, JoinResult, Outbox, Ready, StreamRequest
 from core.gossip.packet import Envelope, open_message
 from core.gossip.probe import Prober
-from core.gossip.settings import GossipSettings
+from core.gossip.settings import ALONE, GossipSettings
 from core.gossip.streams import Inbound, PushPull, RemoteError, StreamError, StreamMessage, UserMessage
 from core.gossip.suspicion import push_pull_interval
 from core.gossip.timers import Timers
@@ -137,7 +137,8 @@ class Memberlist:
     # --- clocks
 
     def _gossip(self, now: float) -> None:
-        self._timers.at(now + self._settings.gossip_interval, self._gossip)
+        pace = 1 if len(self._nodes) > 1 else ALONE
+        self._timers.at(now + pace * self._settings.gossip_interval, self._gossip)
         own, since = self._membership.local, now - self._settings.gossip_to_the_dead
 
         def listens(node: Node) -> bool:

@@ -24,7 +24,7 @@ from core.gossip.messages import (
 )
 from core.gossip.nodes import ALIVE, Node
 from core.gossip.outbox import Address, Outbox
-from core.gossip.settings import GossipSettings
+from core.gossip.settings import ALONE, GossipSettings
 from core.gossip.timers import Timers
 
 _STREAM_PROTOCOL, _NACK_PROTOCOL = 3, 4  # the protocol versions from which on these are understood
@@ -81,7 +81,8 @@ class Prober:
             self._timers.at(now + self._rng.random() * interval, self._tick)
 
     def _tick(self, now: float) -> None:
-        self._timers.at(now + self._settings.probe_interval, self._tick)
+        pace = 1 if len(self._membership.nodes) > 1 else ALONE
+        self._timers.at(now + pace * self._settings.probe_interval, self._tick)
         if self._probe is None:
             self._next(now)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+ALONE = 5  # times longer between two looks while there is nobody to probe or to tell
 META_LIMIT = 512  # bytes of a node's meta (its tags)
 NAME_LIMIT = 512  # bytes of a node's name: with its meta it still fits into a packet
 
