@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from agent import snapshot_rpc
 from agent.logs import get_logger
-from core.api.snapshot import Saved
+from core.api.endpoint import Saved
 from core.codec import duration
 from core.errors import CtlError, NoLeader, Unavailable
 from core.store import archive

@@ -29,6 +29,8 @@ MAX_REMEMBERED = 2048  # bytes of a request that is worth remembering
 MAX_HEADS = 512  # header blocks kept
 _METHODS = {b"GET": "GET", b"PUT": "PUT", b"DELETE": "DELETE", b"POST": "POST"}
 _SPECIAL = frozenset(("transfer-encoding", "expect", "upgrade", "trailer", "te"))
+_ARCHIVES = b"/v1/snapshot"
+MAX_ARCHIVE = 1 << 30  # bytes of a whole state that is to be restored
 _HEAD_TOO_LARGE = "Request header fields too large"
 
 
@@ -301,7 +303,8 @@ class Connection(asyncio.Protocol):
         request = self._now
         assert request is not None
         request.length += len(body)
-        if request.length <= self._server.body_cap:
+        archive = request.url.startswith(_ARCHIVES)
+        if request.length <= (MAX_ARCHIVE if archive else self._server.body_cap):
             self._parts.append(body)
         else:
             self._parts = []

@@ -138,7 +138,10 @@ def https(config: Config) -> TlsFiles:
 
 def raft(config: Config) -> RaftSettings:
     return RaftSettings(
-        timing=Timing().scaled(config["performance.raft_multiplier"]),
+        timing=replace(
+            Timing().scaled(config["performance.raft_multiplier"]),
+            prevote=not config["raft_prevote_disabled"],
+        ),
         snapshot_interval=seconds(config["raft_snapshot_interval"]),
         snapshot_threshold=config["raft_snapshot_threshold"],
         trailing_logs=config["raft_trailing_logs"],

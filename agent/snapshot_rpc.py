@@ -18,7 +18,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from agent.logs import get_logger
 from agent.rpc import SNAPSHOT
-from core.api.snapshot import Saved
+from core.api.endpoint import Saved
 from core.codec import wire
 from core.codec.msgpack import DecodeError, encode
 from core.errors import CtlError, Lost, from_remote
@@ -26,7 +26,7 @@ from core.errors import CtlError, Lost, from_remote
 if TYPE_CHECKING:
     from agent.dial import Dialer
     from agent.rpc import Peer
-    from core.api.snapshot import SnapshotDoor
+    from core.api.endpoint import SnapshotDoor
     from core.node.servers import ServerFacts
 
 SAVE, RESTORE = 0, 1

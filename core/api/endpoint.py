@@ -235,6 +235,25 @@ class LocalDoor(Protocol):
         """Whether `watch` fired within `wait_time` ns (and up to a sixteenth more, by chance)."""
 
 
+class Saved(Struct):
+    """A snapshot of the state at `index`, and how the server that took it stands to the leader."""
+
+    index: int
+    stream: AsyncIterator[bytes]  # the archive
+    last_contact: int = 0  # ns since the server heard of the leader
+    known_leader: bool = True
+
+
+class SnapshotDoor(Protocol):
+    """Saves and restores the state of a datacenter ("": the own one). agent/archives.py fulfils it."""
+
+    async def save(self, datacenter: str, stale: bool, token: str) -> Saved:
+        """By the leader, or with `stale` by any server. CtlError."""
+
+    async def restore(self, archive: bytes, datacenter: str, token: str) -> None:
+        """Return when a quorum has it. CtlError: nothing was changed, unless the leader was lost."""
+
+
 class AgentDoor(Protocol):
     """What endpoints may ask of the agent they run in. agent/main.py's Agent fulfils it."""
 
@@ -262,6 +281,9 @@ class AgentDoor(Protocol):
 
     @property
     def local(self) -> LocalDoor: ...
+
+    @property
+    def snapshots(self) -> SnapshotDoor: ...
 
     # the agent itself
     @property

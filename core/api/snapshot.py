@@ -5,45 +5,10 @@ of its own (protocols/rpc.md section 6). So the agent offers it by a door."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Protocol, cast
-
-from msgspec import Struct
-
 from core.api.endpoint import AgentDoor, Outcome, Reply, Request, Route
 from core.errors import BadRequest, TooLarge
 
 _GZIP = "application/x-gzip"
-
-
-class Saved(Struct):
-    """A snapshot of the state at `index`, and how the server that took it stands to the leader."""
-
-    index: int
-    stream: AsyncIterator[bytes]  # the archive
-    last_contact: int = 0  # ns since the server heard of the leader
-    known_leader: bool = True
-
-
-class SnapshotDoor(Protocol):
-    """Saves and restores the state of a datacenter ("": the own one). agent/archives.py fulfils it."""
-
-    async def save(self, datacenter: str, stale: bool, token: str) -> Saved:
-        """By the leader, or with `stale` by any server. CtlError."""
-        ...
-
-    async def restore(self, archive: bytes, datacenter: str, token: str) -> None:
-        """Return when a quorum has it. CtlError: nothing was changed, unless the leader was lost."""
-        ...
-
-
-class _Agent(Protocol):
-    @property
-    def snapshots(self) -> SnapshotDoor: ...
-
-
-def _door(agent: AgentDoor) -> SnapshotDoor:
-    return cast(_Agent, agent).snapshots
 
 
 def save(agent: AgentDoor, request: Request) -> Outcome:
@@ -57,7 +22,7 @@ async def _save(agent: AgentDoor, request: Request) -> Reply:
     query = request.query
     if query.has("stale") and query.has("consistent"):
         raise BadRequest("Cannot specify ?stale with ?consistent, conflicting semantics.")
-    saved = await _door(agent).save(query.get("dc"), query.has("stale"), request.token)
+    saved = await agent.snapshots.save(query.get("dc"), query.has("stale"), request.token)
     headers = {
         "X-Consul-Index": str(max(saved.index, 1)),
         "X-Consul-KnownLeader": "true" if saved.known_leader else "false",
@@ -69,7 +34,7 @@ async def _save(agent: AgentDoor, request: Request) -> Reply:
 async def _restore(agent: AgentDoor, request: Request) -> Reply:
     if request.length > len(request.body):
         raise TooLarge(f"the archive has {request.length} bytes, more than this agent takes at once")
-    await _door(agent).restore(request.body, request.query.get("dc"), request.token)
+    await agent.snapshots.restore(request.body, request.query.get("dc"), request.token)
     return Reply(200)
 
 
