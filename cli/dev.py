@@ -97,6 +97,8 @@ def _wait_ready(call: Call, agents: DevCluster, view: View, signals: Signals) ->
             lacking = agents.lacking()
         _check_alive(agents)
         if not lacking:
+            with signals.interruptible():
+                view.update(agents.members(), agents.leader())  # which may have been older
             return True
         if time.monotonic() > deadline:
             view.note(f"Error: the agents did not agree in time: {lacking}. What s1 said last:")

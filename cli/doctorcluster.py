@@ -15,7 +15,7 @@ from cli.members import STATES
 
 SKEW = 2.0  # seconds; a Date header tells whole ones
 SYNCS = 20
-SLOW_SYNC, DEADLY_SYNC = 0.020, 0.500  # seconds; the leader's lease is half a second
+SLOW_SYNC, LONG_SYNC, DEADLY_SYNC = 0.020, 0.100, 0.500  # seconds; the leader's lease is half a second
 _ANSWER_WAIT = 1.0
 
 
@@ -34,10 +34,11 @@ def check_leader(facts: Facts) -> Iterator[Finding]:
         yield Finding(FAIL, "leader", f"the servers cannot be asked: {problem}", "see `rpc` below")
         return
     alive = sum(server.status == ALIVE for server in servers)
-    text = f"there is no leader; {alive} of {len(servers)} known servers are alive"
+    text = f"there is no leader; gossip calls {alive} of {len(servers)} servers alive"
     fix = (
-        f"{len(servers) // 2 + 1} must be: start the others again. When they are gone for good: "
-        "`ctl operator raft recover`. At a first start: does bootstrap_expect match the number of servers?"
+        f"{len(servers) // 2 + 1} must be, and reach each other (`rpc` below): start the others again. "
+        "When they are gone for good: `ctl operator raft recover`. At a first start: does "
+        "bootstrap_expect match the number of servers?"
     )
     yield Finding(FAIL, "leader", text, fix)
 
@@ -166,14 +167,14 @@ def check_disk(facts: Facts) -> Iterator[Finding]:
         return
     median, worst = statistics.median(times), max(times)
     text = f"{folder}: fsync takes {median * 1000:.1f} ms, at worst {worst * 1000:.1f} ms"
-    if not facts.is_server or worst < SLOW_SYNC:
+    if not facts.is_server or (median < SLOW_SYNC and worst < LONG_SYNC):
         yield Finding(OK, "disk", text)
-    elif worst < DEADLY_SYNC and median < SLOW_SYNC:
-        yield Finding(WARN, "disk", f"{text}; some writes wait for it", "see who else writes there")
-    elif worst < DEADLY_SYNC:
+    elif median >= SLOW_SYNC and worst < DEADLY_SYNC:
         yield Finding(
             WARN, "disk", f"{text}; every write waits for it", "use a faster disk, or one of its own"
         )
+    elif worst < DEADLY_SYNC:
+        yield Finding(WARN, "disk", f"{text}; some writes wait for it", "see who else writes there")
     else:
         fix = "use a faster disk; a leader that cannot write in time steps down"
         yield Finding(FAIL, "disk", f"{text}; that is longer than a leader's lease", fix)

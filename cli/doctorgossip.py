@@ -55,12 +55,14 @@ def _member(member: dict[str, Any], own: dict[str, Any] | None, seal: Envelope) 
     if isinstance(udp, float):
         found.append(Finding(OK, "gossip udp", f"{where} answers in {udp * 1000:.1f} ms"))
     else:
-        fix = f"let UDP port {port} through to {address}; its keys and ours must be the same"
+        fix = doctorprobe.remedy(
+            udp, f"let UDP port {port} through to {address}; its keys and ours must be the same"
+        )
         found.append(Finding(FAIL, "gossip udp", f"{where}: {udp}", fix))
     if isinstance(stream, float):
         found.append(Finding(OK, "gossip tcp", f"{where} answers in {stream * 1000:.1f} ms"))
     else:
-        fix = f"let TCP port {port} through to {address}"
+        fix = doctorprobe.remedy(stream, f"let TCP port {port} through to {address}")
         found.append(Finding(FAIL, "gossip tcp", f"{where}: {stream}", fix))
     if own is not None and isinstance(udp, float):
         found.append(_back(member, own, seal))

@@ -52,6 +52,13 @@ def can_bind(address: str) -> bool:
     return True
 
 
+def remedy(problem: str, otherwise: str) -> str:
+    """What to do about a port that does not answer: one that refuses is reached, and nobody is there."""
+    if "refused" not in problem:
+        return otherwise
+    return "nothing listens there: start that agent, or see in its log which addresses it listens on"
+
+
 def tcp(address: str, port: int) -> str:
     """Why a TCP connection cannot be made, `` when it can."""
     try:

@@ -57,7 +57,8 @@ def explain(facts: Facts, server: Server, result: Rpc) -> tuple[str, str]:
     """What is wrong, and which side is to change what."""
     if result.failed == "dial":
         text = f"TCP port {server.port} cannot be reached: {result.detail}"
-        return text, f"let TCP port {server.port} through to {server.address}; gossip alone is not enough"
+        fix = f"let TCP port {server.port} through to {server.address}; gossip alone is not enough"
+        return text, doctorprobe.remedy(result.detail, fix)
     if result.failed == "reply":
         return f"it answers with an error: {result.detail}", "look at that server's log"
     if facts.encrypts_calls:

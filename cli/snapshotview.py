@@ -93,13 +93,13 @@ def plain(value: Any) -> Any:
 
 
 _KINDS = (
-    (commands.KVS, "keys"),
-    (commands.SESSION, "sessions"),
-    (commands.ACL_TOKEN_SET, "ACL tokens"),
-    (commands.ACL_POLICY_SET, "ACL policies"),
-    (commands.PREPARED_QUERY, "prepared queries"),
-    (commands.CONFIG_ENTRY, "config entries"),
-    (commands.CONNECT_CA, "CA roots"),
+    (commands.KVS, "key"),
+    (commands.SESSION, "session"),
+    (commands.ACL_TOKEN_SET, "ACL token"),
+    (commands.ACL_POLICY_SET, "ACL policy"),
+    (commands.PREPARED_QUERY, "prepared query"),
+    (commands.CONFIG_ENTRY, "config entry"),
+    (commands.CONNECT_CA, "CA root"),
 )
 
 
@@ -110,8 +110,8 @@ def will_replace(call: Call, snapshot: Snapshot) -> str:
         if record.kind == commands.REGISTER and isinstance(record.value, dict):
             nodes.add(record.value.get(b"Node"))
             services += record.value.get(b"Service") is not None
-    parts = [f"{len(nodes)} nodes", f"{services} service instances"]
-    parts += [f"{snapshot.number(kind)} {name}" for kind, name in _KINDS if snapshot.number(kind)]
+    parts = [_many(len(nodes), "node"), _many(services, "service instance")]
+    parts += [_many(snapshot.number(kind), name) for kind, name in _KINDS if snapshot.number(kind)]
     meta = snapshot.meta
     lines = [f"Snapshot {meta.id}, index {meta.index}: {', '.join(parts)}."]
     lines.append(f"It replaces all of this in the cluster{_present(call)}; what is only there is lost.")
@@ -132,4 +132,12 @@ def _present(call: Call) -> str:
         sessions = len(call.fetch("/v1/session/list") or ())
     except TransportError:
         return ""
-    return f", which now has {nodes} nodes, {services} services and {sessions} sessions"
+    counts = _many(nodes, "node"), _many(services, "service"), _many(sessions, "session")
+    return ", which now has {}, {} and {}".format(*counts)
+
+
+def _many(count: int, thing: str) -> str:
+    """`1 key`, `2 policies`."""
+    if count == 1:
+        return f"1 {thing}"
+    return f"{count} {thing[:-1]}ies" if thing.endswith("y") and thing != "key" else f"{count} {thing}s"

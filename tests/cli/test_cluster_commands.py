@@ -1,6 +1,8 @@
 """`rtt`, `keyring`, `event`, `operator`, and what `members` says of RPC: recorded texts of Consul."""
 
 import json
+import signal
+import time
 
 import pytest
 
@@ -198,6 +200,21 @@ def test_event_list(ctl, agent):
     assert rows[1].split() == [EVENT["ID"], "deploy", "7", "v42"]
     assert rows[2].split() == [EVENT["ID"], "deploy", "8", "base64:/w=="]
     assert agent.paths() == ["GET /v1/event/list?name=deploy"]
+
+
+def test_event_list_follows(spawn, agent, eventually):
+    agent.answers["/v1/event/list"] = [EVENT]
+    process = spawn("event", "list", "--follow", "-o", "json")
+    assert json.loads(process.stdout.readline()) == EVENT
+    eventually(lambda: len(agent.requests) == 2)
+    newer = {**EVENT, "ID": "b", "LTime": 8}
+    agent.change("/v1/event/list", [EVENT, newer])
+    assert json.loads(process.stdout.readline()) == newer
+    eventually(lambda: len(agent.requests) == 3)
+    time.sleep(0.05)  # until it waits
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 0
+    assert process.stderr.read() == b""
 
 
 PEERS = {

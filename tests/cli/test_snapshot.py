@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 
 import pytest
 
@@ -212,8 +213,8 @@ def test_restore_says_what_it_replaces(ctl, agent, tmp_path):
     result = ctl("snapshot", "restore", "-token", TOKEN, str(path))
     assert (result.code, result.out) == (0, "Restored snapshot\n")
     assert result.err == (
-        "Snapshot 2-79-1795409101055, index 79: 1 nodes, 1 service instances, 1 keys, 1 ACL tokens.\n"
-        "It replaces all of this in the cluster, which now has 2 nodes, 2 services and 1 sessions; "
+        "Snapshot 2-79-1795409101055, index 79: 1 node, 1 service instance, 1 key, 1 ACL token.\n"
+        "It replaces all of this in the cluster, which now has 2 nodes, 2 services and 1 session; "
         "what is only there is lost.\n"
     )
     method, target, body, _ = agent.requests[-1]
@@ -224,6 +225,20 @@ def test_restore_says_what_it_replaces(ctl, agent, tmp_path):
     agent.failures["/v1/snapshot"] = (403, "Permission denied")
     result = ctl("snapshot", "restore", "--quiet", str(path))
     assert result.err == "Error restoring snapshot: Unexpected response code: 403 (Permission denied)\n"
+
+
+@pytest.mark.parametrize(("answer", "code"), [(b"n\n", 1), (b"\n", 1), (b"y\n", 0)])
+def test_a_person_is_asked(agent, real, spawn, answer, code):
+    leader, follower = pty.openpty()
+    process = spawn("snapshot", "restore", str(real), stdin=follower, stderr=follower)
+    os.close(follower)
+    os.write(leader, answer)
+    assert process.wait(20) == code
+    shown = os.read(leader, 65536)
+    os.close(leader)
+    assert b"Replace the state of the cluster? [y/N]" in shown
+    assert (b"Nothing was changed." in shown) == (code == 1)
+    assert ("PUT /v1/snapshot" in agent.paths()) == (code == 0)
 
 
 def test_restore_sends_nothing_that_is_damaged(ctl, agent, real):
