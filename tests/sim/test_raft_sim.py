@@ -1,97 +1,90 @@
+"""Raft on pretend time. `python -m tests sim --seed N --servers K --trace` shows a run again."""
+
 from __future__ import annotations
 
-import msgspec
+import subprocess
+import sys
+
 import pytest
 
-from core.raft import log as raft_log
-from core.raft.messages import Request, Response
-from core.raft.node import Node
-from core.raft.ready import Outgoing, Ready
 from core.raft.settings import Settings
-from tests.sim.raft_cluster import TIMING, Cluster, Disk, Faults, Unsafe
+from tests.harness import ROOT
+from tests.sim import raft_run
+from tests.sim.raft_cluster import Cluster
+from tests.sim.raft_member import Member
+from tests.sim.raft_weather import CALM, Faults
+
+SEEDS = {1: 15, 3: 100, 5: 60, 7: 45}  # of each size
 
 
-@pytest.fixture(autouse=True)
-def small_tail(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logs forget their tail early, so that reading from the disk is part of the simulation."""
-    monkeypatch.setattr(raft_log, "TAIL_ENTRIES", 16)
+@pytest.mark.parametrize("size", SEEDS)
+def test_seeds(size: int) -> None:
+    wrong, answered, leaders = [], 0, 0
+    for outcome in raft_run.run_seeds(range(SEEDS[size]), size):
+        answered += outcome.answered
+        leaders += outcome.leaders
+        if outcome.wrong:
+            wrong.append(f"{raft_run.replay(outcome)}\n{outcome.wrong}")
+    assert not wrong, "\n".join(wrong)
+    # The weather is bad, but not so bad that nothing happens.
+    assert answered > 200 * SEEDS[size]
+    assert leaders > 3 * SEEDS[size]
 
 
-@pytest.mark.parametrize("size", [1, 3, 5])
-@pytest.mark.parametrize("seed", range(20))
-def test_seed(seed: int, size: int) -> None:
-    cluster = Cluster(seed * 10 + size, size, Faults())
-    cluster.storm(10)
-    cluster.calm()
-    assert len(cluster.acknowledged) > 20
-    assert cluster.reads > 10
+@pytest.mark.parametrize("variant", ["harsh", "split"])
+def test_weather_that_finds_what_is_broken_finds_nothing_else(variant: str) -> None:
+    wrong = [outcome for outcome in raft_run.run_seeds(range(20), 3, variant) if outcome.wrong]
+    assert not wrong
+
+
+@pytest.mark.parametrize("variant", raft_run.BROKEN)
+def test_a_broken_raft_is_caught(variant: str) -> None:
+    outcomes = raft_run.run_seeds(range(200), 3, variant)
+    assert any(outcome.wrong for outcome in outcomes)
+    outcomes.close()
 
 
 def test_the_same_seed_gives_the_same_run() -> None:
-    def run() -> tuple[object, ...]:
-        cluster = Cluster(5, 3, Faults())
-        cluster.storm(5)
-        return cluster.count, cluster.leaders, cluster.applied, cluster.acknowledged
-
-    assert run() == run()
-
-
-HARSH = Faults(
-    loss=0.05, duplicate=0, delay=0.08, slow=0.1, crash=2, partition=2, snapshot=0, membership=0, transfer=0
-)
-# One entry per message, so that an old entry can travel without the new term's first one.
-SINGLE = msgspec.structs.replace(TIMING, max_entries=1, max_inflight=1, prevote=False)
+    runs: list[list[str]] = [[], []]
+    for lines in runs:
+        raft_run.run_seed(5, 3, trace=lines.append)
+    assert len(runs[0]) > 1000
+    assert runs[0] == runs[1]
 
 
-def caught(
-    make: type[Cluster], node_class: type[Node], timing: Settings, seeds: int = 60, faults: Faults = HARSH
-) -> str:
-    """What the first of these seeds that finds something finds."""
-    for seed in range(seeds):
-        cluster = make(seed, 3, faults, node_class, timing)
-        try:
-            cluster.storm(20)
-        except Unsafe as error:
-            return str(error)
-    return ""
+def test_a_seed_can_be_seen_again_by_hand() -> None:
+    command = [sys.executable, "-m", "tests", "sim", "--seed", "5", "--servers", "3", "--trace"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert "LEADER of term" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("seed 5, 3 servers: ok")
 
 
-def test_the_harsh_weather_alone_breaks_nothing() -> None:
-    assert caught(Cluster, Node, SINGLE, 20) == ""
+# Nothing is wrong, but everyone is busy
 
 
-def test_a_vote_that_is_not_persisted_is_caught() -> None:
-    class Forgetful(Cluster):
-        def store(self, disk: Disk, ready: Ready) -> None:
-            ready.hard_state = None
-            disk.store(ready)
+def busy(cluster: Cluster, longest: float, pause: float) -> None:
+    """Each server does nothing for up to `longest` seconds, again and again."""
 
-    assert caught(Forgetful, Node, SINGLE)
+    def stall(member: Member) -> None:
+        member.busy_until = cluster.now + cluster.random.uniform(0, longest)
+        again(member)
 
+    def again(member: Member) -> None:
+        cluster.later(longest + cluster.random.expovariate(1 / pause), stall, argument=member)
 
-def test_committing_old_terms_by_count_is_caught() -> None:
-    class Counting(Node):
-        def may_commit(self, index: int) -> bool:
-            return True
-
-    assert "lacks committed" in caught(Cluster, Counting, SINGLE)
+    for member in cluster.members.values():
+        again(member)
 
 
-def test_entries_confirmed_before_they_are_durable_are_caught() -> None:
-    class Hasty(Node):
-        def answer(self, to: str, request: Request, response: Response) -> None:
-            self._messages.append(Outgoing(to, response, request))
-
-    slow = Faults(
-        loss=0, duplicate=0, crash=4, partition=1, slow_disk=10, disk_full=0, snapshot=0, membership=0
-    )
-    assert caught(Cluster, Hasty, TIMING, faults=slow)
-
-
-def test_reads_without_a_quorum_are_caught() -> None:
-    class Trusting(Node):
-        def verify(self, token: object, now: float) -> None:
-            self.tell_verified(token, self.leader is not None)
-
-    without_lease = msgspec.structs.replace(TIMING, lease_timeout=1e9)
-    assert "stale read" in caught(Cluster, Trusting, without_lease)
+def test_an_hour_on_busy_processors_needs_no_election() -> None:
+    faults = Faults(**{**vars(CALM), "delay": 0.005, "drift": 0.01})
+    cluster = Cluster("an hour", 3, faults, timing=Settings().scaled(5), pace=4.0, patience=10.0, spare=0)
+    cluster.write_times = (0.03, 0.03)
+    cluster.run(5)
+    (first,) = cluster.leading()
+    busy(cluster, 0.3, 1.5)
+    cluster.storm(3600)
+    assert cluster.leaders == {first.node.term: first.name}
+    assert list(cluster.leading()) == [first]
+    assert cluster.answered > 5000
+    cluster.calm()

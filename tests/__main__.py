@@ -1,0 +1,48 @@
+"""What tests can do by hand: `python -m tests sim --seed N` runs one Raft simulation again."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tests.sim import raft_run
+from tests.sim.raft_run import Outcome
+
+
+def main() -> int:
+    """Run what is asked for; 1 if something was wrong."""
+    parser = argparse.ArgumentParser(prog="python -m tests", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    sim = commands.add_parser("sim", help="simulate clusters of Raft servers on pretend time")
+    sim.add_argument("--seed", type=int, default=0, help="the first seed")
+    sim.add_argument("--count", type=int, default=1, help="how many seeds from there on")
+    sim.add_argument("--servers", type=int, default=3, help="voters at the start")
+    sim.add_argument("--variant", choices=list(raft_run.VARIANTS), default="", help="a Raft that is broken")
+    sim.add_argument("--trace", action="store_true", help="print all that happens")
+    sim.set_defaults(run=simulate)
+    chosen = parser.parse_args()
+    return int(chosen.run(chosen))
+
+
+def simulate(chosen: argparse.Namespace) -> int:
+    """One line for each run, the whole story with --trace."""
+    seeds = range(chosen.seed, chosen.seed + chosen.count)
+    wrong = 0
+    if chosen.trace:
+        runs = (raft_run.run_seed(seed, chosen.servers, chosen.variant, print) for seed in seeds)
+    else:
+        runs = raft_run.run_seeds(seeds, chosen.servers, chosen.variant)
+    for outcome in runs:
+        wrong += bool(outcome.wrong)
+        print(_line(outcome), flush=True)
+    return 1 if wrong else 0
+
+
+def _line(outcome: Outcome) -> str:
+    verdict = "ok" if not outcome.wrong else f"WRONG\n{outcome.wrong}"
+    what = f"{outcome.answered} answers, {outcome.leaders} leaders" if not outcome.wrong else ""
+    return f"seed {outcome.seed}, {outcome.size} servers: {verdict} {what}".rstrip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
