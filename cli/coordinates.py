@@ -51,7 +51,8 @@ def _lan(call: Call, names: list[tuple[str, str]]) -> list[dict[str, Any]]:
                 found[place][entry.get("Segment") or ""] = entry["Coord"]
     for place, (_, node) in enumerate(names):
         if not found[place]:
-            raise Failure(f'Could not find a coordinate for node "{node}"', kind="missing")
+            text = f'Could not find a coordinate for node "{node}"'
+            raise Failure(text, kind="missing", hint="A new node has none for its first half minute.")
     for segment, coordinate in found[0].items():
         if segment in found[1]:
             return [coordinate, found[1][segment]]

@@ -48,8 +48,7 @@ def _run(call: Call, folder: Path, size: tuple[int, int], signals: Signals) -> i
     agents = DevCluster(folder, *size, _flags(call, folder))
     view = _view(call, agents)
     try:
-        with signals.interruptible():
-            agents.start()
+        agents.start()  # not to be interrupted: a process whose id is not known yet could not be ended
         with view:
             if not _wait_ready(call, agents, view, signals):
                 return TIMED_OUT

@@ -82,6 +82,10 @@ def test_small_commands_import_little(agent):
         f"code = run(sys.argv[1:]); print(sorted(set(sys.modules) & set({HEAVY!r})), code)"
     )
     agent.put("a", b"1")
+    agent.answers["/v1/operator/raft/configuration"] = {"Servers": [], "Index": 1}
+    agent.answers["/v1/operator/keyring"] = agent.answers["/v1/event/list"] = []
+    point = {"Vec": [0.0], "Height": 0.0, "Adjustment": 0.0}
+    agent.answers["/v1/coordinate/nodes"] = [{"Node": "n1", "Segment": "", "Coord": point}]
     for words in (
         ["kv", "get", "a"],
         ["kv", "put", "a", "2"],
@@ -91,6 +95,10 @@ def test_small_commands_import_little(agent):
         ["services"],
         ["catalog", "services"],
         ["version"],
+        ["rtt", "n1", "n1"],
+        ["raft", "peers"],
+        ["keyring", "list"],
+        ["event", "list"],
     ):
         done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True)
         assert done.stderr == ""
