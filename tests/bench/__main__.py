@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.bench import load
+from tests.bench import gossip, load
 from tests.bench.reference import appends_per_second
 from tests.harness import CTL, ENVIRONMENT, ROOT, Agent, own_address, until
 
@@ -250,6 +250,8 @@ def main() -> None:
             bench = Bench(agent, reference, chosen.seconds, chosen.rounds)
             _measure(bench)
         _show(start_row(folder, chosen.rounds))
+    for line in gossip.rows():
+        _show(Row(*line))
 
 
 def _register(agent: Agent) -> None:

@@ -206,16 +206,13 @@ class World:
         self.settle(target)
 
     def _stream(self, host: Host, request: StreamRequest) -> None:
-        if not host.running:
-            return
         target = self._at.get(request.to)
         if target is None or not target.running or self._apart(host, target):
-            host.serf.stream_failed(request.id, "connection refused", self.now)
+            self._answered(host, request, None, "connection refused")
+        elif self.now < target.busy_until < self.now + request.timeout:
+            self.later(target.busy_until, self._stream, host, request)
         elif self.now < target.busy_until:
-            if target.busy_until - self.now < request.timeout:
-                self.later(target.busy_until, self._stream, host, request)
-                return
-            host.serf.stream_failed(request.id, "timed out", self.now)
+            self.later(self.now + request.timeout, self._answered, host, request, None, "timed out")
         else:
             try:
                 message = target.serf.inbound().feed(request.data)
@@ -224,6 +221,17 @@ class World:
             except StreamError as error:
                 reply = error.reply
             self.settle(target)
+            self._answered(host, request, reply, "")
+
+    def _answered(self, host: Host, request: StreamRequest, reply: bytes | None, error: str) -> None:
+        if not host.running:
+            return
+        if self.now < host.busy_until:
+            self.later(host.busy_until, self._answered, host, request, reply, error)
+            return
+        if reply is None:
+            host.serf.stream_failed(request.id, error, self.now)
+        else:
             host.serf.stream_answered(request.id, reply, self.now)
         self.settle(host)
 
@@ -313,10 +321,15 @@ def _noting(
 
 
 class Alarms:
-    """What healthy nodes said of healthy ones, and of the slow, in a cluster with slow nodes."""
+    """How often members were said to have failed though nobody died: healthy ones, by all nodes and by the
+    healthy alone; and the slow ones."""
 
-    def __init__(self, healthy: int, slow: int) -> None:
-        self.healthy, self.slow = healthy, slow
+    def __init__(self, hosts: list[Host], slow: list[Host]) -> None:
+        names = {host.name for host in slow}
+        failed = [(host.name, name) for host in hosts for name in host.of_kind("failed")]
+        self.of_healthy = sum(of not in names for _, of in failed)
+        self.by_healthy = sum(of not in names and by not in names for by, of in failed)
+        self.of_slow = sum(of in names for _, of in failed)
 
 
 WITHOUT_LIFEGUARD = replace(LAN, awareness_max_multiplier=1, suspicion_max_timeout_mult=1)
@@ -325,19 +338,15 @@ WITHOUT_LIFEGUARD = replace(LAN, awareness_max_multiplier=1, suspicion_max_timeo
 def false_alarms(
     seed: int, nodes: int, slow: int, seconds: float, settings: GossipSettings, busy: float, idle: float
 ) -> Alarms:
-    """`slow` nodes take no packets for `busy` seconds, then work normally for `idle`, again and again.
-    Counts failures that healthy nodes report: each is false, since nobody died."""
+    """`slow` nodes take no packets for `busy` seconds, then work normally for `idle`, again and again."""
     world = World(seed, settings)
     hosts = world.build(nodes)
-    slow_hosts = hosts[:slow]
-    for host in slow_hosts:
+    for host in hosts[:slow]:
         world.later(world.now + world.rng.random() * (busy + idle), _blocked, world, host, busy, idle)
     for host in hosts:
         host.events.clear()
     world.run(seconds)
-    names = {host.name for host in slow_hosts}
-    failed = [name for host in hosts[slow:] for name in host.of_kind("failed")]
-    return Alarms(sum(name not in names for name in failed), sum(name in names for name in failed))
+    return Alarms(hosts, hosts[:slow])
 
 
 def _blocked(world: World, host: Host, busy: float, idle: float) -> None:
