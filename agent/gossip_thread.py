@@ -213,10 +213,12 @@ class GossipThread:
                 answer(None)
 
     async def _tell_stats(self) -> None:
+        told: dict[str, str] = {}
         while True:
             await asyncio.sleep(_STATS_INTERVAL)
             stats = self.guard("stats", self.serf.stats)
-            if stats is not None:
+            if stats is not None and stats != told:
+                told = stats
                 self._tell(Heard((), self._members, stats))
 
     # --- streams
