@@ -36,6 +36,11 @@ class Sockets:
         self.streams.listen(_BACKLOG)
 
     @property
+    def reachable(self) -> socket.AddressFamily:
+        """The family of addresses that packets can go to; none in particular from a socket for both."""
+        return socket.AF_UNSPEC if self.host == "::" else self.family
+
+    @property
     def source(self) -> str:
         """The address that our streams should come from, empty when the kernel chooses."""
         return "" if self.host in _WILDCARDS else self.host

@@ -282,7 +282,7 @@ class GossipThread:
         found: dict[tuple[str, int], Target] = {}
         errors = []
         looked_up = await asyncio.gather(
-            *(joining.resolve(address, self.sockets.port, self.sockets.family) for address in addresses),
+            *(joining.resolve(address, self.sockets.port, self.sockets.reachable) for address in addresses),
             return_exceptions=True,
         )
         for outcome in looked_up:

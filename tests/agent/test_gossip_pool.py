@@ -175,6 +175,28 @@ def test_joining_oneself_counts_when_nobody_else_is_asked_for() -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize(
+    ("bind", "advertise"), [("::1", "::1"), ("::", "127.0.0.1"), ("0.0.0.0", "127.0.0.1")]
+)
+def test_other_families_and_wildcards(bind: str, advertise: str) -> None:
+    """Members of a pool on IPv6, and on all addresses of the machine."""
+    if ":" in bind and not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+
+    async def scene() -> None:
+        a, b = (make(name, bind=bind, advertise=advertise, port=0) for name in "ab")
+        async with running(a, b, joined=False):
+            ip, port = a.pool.endpoint
+            host = f"[{ip}]" if ":" in ip else ip
+            assert await b.pool.join([f"{host}:{port}"]) == (1, [])
+            await until("they met", lambda: a.alive() == b.alive() == {"a", "b"})
+            assert await a.pool.join([f"{host}:{port}"]) == (1, [])  # itself
+            await b.pool.stop()
+            await until("b has failed", lambda: a.statuses()["b"] == "failed")
+
+    asyncio.run(scene())
+
+
 def test_an_address_in_use() -> None:
     async def scene() -> None:
         place = address()
