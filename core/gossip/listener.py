@@ -117,6 +117,8 @@ class Listener:
                     self.snapshot.alive(member.name, join_host_port(member.address, member.port))
                 elif event.kind != kinds.UPDATE:
                     self.snapshot.not_alive(member.name)
+                if event.kind == kinds.REAP:
+                    self.coordinates.forget(member.name)
             self.snapshot.clock(self.clock.time)
         elif isinstance(event, UserEvent):
             self.snapshot.event(event.ltime)
@@ -297,7 +299,8 @@ class Listener:
         ours = times.pop(self._name, None)
         if self._name in pushed.left_members and self.staying and ours is not None:
             self.leave_intent(LeaveIntent(ours + 1, self._name), now)
-        unheard = self.roster.merge(times, pushed.left_members, now)
+        self.roster.merge(times, pushed.left_members, now)
+        unheard = self.roster.unheard_prunes(times, pushed.left_members, now)
         if pushed.pruned is None:  # the peer does not hear of prunes by push/pull
             for name, ltime in unheard:
                 self.intents.add(encode(LeaveIntent(ltime, name, True)))

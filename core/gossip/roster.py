@@ -6,7 +6,7 @@ failure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 
 from msgspec import Struct, structs
@@ -253,9 +253,9 @@ class Roster:
                 self._stones.ghosts.add(name)
         self._tell(status_of.REAP, entry)
 
-    def merge(self, times: dict[str, int], gone: list[str], now: float) -> Iterator[tuple[str, int]]:
-        """A peer's members by push/pull: all times, and who left. Yields prunes that the peer has not heard
-        of, for a new leave intent at that time."""
+    def merge(self, times: dict[str, int], gone: list[str], now: float) -> None:
+        """A peer's members by push/pull: the times of all, and who left. Of those only the time of the join
+        is told; the leave came after it."""
         left = set(gone)
         for name in gone:
             known = self.get(name)
@@ -264,28 +264,30 @@ class Roster:
         for name, ltime in times.items():
             if name not in left:
                 self.join_intent(name, ltime, now)
-        yield from self._unheard_prunes(times, left, now)
 
     def _merge_left(self, name: str, ltime: int, now: float) -> None:
         if self._stones.get(name) is None:
             self.leave_intent(name, ltime, False, now)
 
-    def _unheard_prunes(self, times: dict[str, int], left: set[str], now: float) -> Iterator[tuple[str, int]]:
+    def unheard_prunes(self, times: dict[str, int], gone: list[str], now: float) -> list[tuple[str, int]]:
+        """After `merge`: names that the peer still has and we have erased, with the time for a new leave
+        intent. Not all at once, and not all the time."""
+        found: list[tuple[str, int]] = []
         if not len(self._stones):
-            return
-        told = 0
+            return found
+        left = set(gone)
         for name, ltime in times.items():
             stone = self._stones.get(name)
             if stone is None:
                 continue
             stone.heard = now
-            if now - stone.told < RETELL_AFTER or told >= RETELL_AT_ONCE:
+            if now - stone.told < RETELL_AFTER or len(found) >= RETELL_AT_ONCE:
                 continue
             if name in left:
                 stone.ltime = max(stone.ltime, ltime + 1)
             stone.told = now
-            told += 1
-            yield name, stone.ltime
+            found.append((name, stone.ltime))
+        return found
 
     # --- time
 

@@ -263,7 +263,8 @@ class Serf:
 
     def user_event(self, name: str, payload: bytes, coalesce: bool, now: float) -> None:
         """Tell everyone, ourselves too. Invalid when it is too large."""
-        limit, size = self.settings.user_event_size_limit, len(name.encode()) + len(payload)
+        limit = self.settings.user_event_size_limit
+        size = len(name.encode("utf-8", "surrogateescape")) + len(payload)
         if size > limit:
             raise Invalid(f"user event exceeds configured limit of {limit} bytes before encoding")
         if size > USER_EVENT_MAX:

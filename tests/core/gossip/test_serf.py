@@ -195,6 +195,39 @@ def test_a_failed_node_is_asked_whether_it_is_back() -> None:
     world.until(lambda: all(host.statuses() == alive for host in hosts), 300)
 
 
+def test_push_pull_tells_who_left_and_of_events() -> None:
+    """One node was cut off while another left: for it that one failed, until it talks to somebody."""
+    world = World(22)
+    hosts = world.build(4)
+    alone, quitter, rest = hosts[3], hosts[2], hosts[:2]
+    world.cut = lambda a, b: "n3" in (a, b)
+    world.do(quitter, quitter.serf.leave)
+    world.until(lambda: quitter.left, 20)
+    world.kill(quitter)
+    world.do(hosts[0], hosts[0].serf.user_event, "missed", b"", False)
+    world.until(lambda: alone.status("n2") == "failed", 60)
+    for other in rest:
+        other.serf.memberlist._delegate.events.prune(0)  # type: ignore[attr-defined]
+        other.serf.memberlist._delegate.intents.prune(0)  # type: ignore[attr-defined]
+    world.cut = None
+    world.join(alone, hosts[0])
+    world.run(0.1)
+    assert alone.status("n2") == "left"
+    assert alone.of_kind("leave") == ["n2"]
+    assert alone.user_events() == [("missed", b"")]
+
+
+def test_nothing_is_kept_of_members_that_are_gone() -> None:
+    world = World(23)
+    hosts = world.build(3)
+    world.until(lambda: hosts[0].serf.coordinate_of("n2") is not None, 30)
+    world.kill(hosts[2])
+    world.until(lambda: hosts[0].status("n2") == "failed", 60)
+    world.do(hosts[0], hosts[0].serf.force_leave, "n2", True)
+    assert hosts[0].serf.coordinate_of("n2") is None
+    assert hosts[0].serf.coordinate_of("n0") == hosts[0].serf.coordinate
+
+
 def test_admission_refuses_on_both_ways_in() -> None:
     world = World(9)
 
