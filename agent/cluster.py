@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from agent import describe, joining, settings
 from agent.coordinates import CoordinateSender
 from agent.events import EventLog
+from agent.flood import Flood
 from agent.gossip import GossipPool
 from agent.logs import get_logger
 from agent.pool import Pool
@@ -89,6 +90,10 @@ class Cluster:
         if self.wan is not None:
             self._retry(self.wan, True)
         self.spawn(self._watch_servers())
+        if self.wan is not None:
+            flood = Flood(self.lan, self.wan, self._agent.datacenter, self._log)
+            self.on_lan(flood.hear)
+            self.spawn(flood.run())
         self._coordinates.start()
 
     def _retry(self, pool: GossipPool, wan: bool) -> None:

@@ -28,10 +28,12 @@ def blocks(answer: Answer, question: Question) -> bool:
 class Waiter:
     """One blocked request. `cancel()` when its client is gone."""
 
-    __slots__ = ("_group", "_timer", "tell")
+    __slots__ = ("_group", "_timer", "question", "tell")
 
-    def __init__(self, group: _Group, tell: Teller) -> None:
+    def __init__(self, group: _Group, question: Question, tell: Teller) -> None:
+        """`question` asks what the group's does; how the answer is rendered may differ (`?raw`)."""
         self._group: _Group | None = group
+        self.question = question
         self._timer: asyncio.TimerHandle | None = None
         self.tell = tell
 
@@ -42,7 +44,7 @@ class Waiter:
     def _time_out(self) -> None:
         group = self._leave()
         if group is not None:
-            self.tell(group.question, group.lobby.run(group.question, None), {})
+            self.tell(self.question, group.lobby.run(self.question, None), {})
 
     def _leave(self) -> _Group | None:
         group, self._group = self._group, None
@@ -102,7 +104,7 @@ class _Group:
         shared: dict[Hashable, bytes] = {}
         for waiter in list(self.waiters):
             waiter.detach()
-            waiter.tell(self.question, outcome, shared)
+            waiter.tell(waiter.question, outcome, shared)
         self.waiters.clear()
 
     def remove(self, waiter: Waiter) -> None:
@@ -143,7 +145,7 @@ class Lobby:
             group = self._groups[key] = _Group(self, key, question, watch)
         elif watch is not None:
             watch.close()
-        waiter = Waiter(group, tell)
+        waiter = Waiter(group, question, tell)
         group.waiters[waiter] = None
         waiter.arm(seconds)
         return waiter

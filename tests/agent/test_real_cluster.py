@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.agent.real_cluster import Cluster, Load, running
-from tests.harness import until
+from tests.harness import Agent, until
 from tests.sim.linearizable import violation
 
 ALIVE, LEFT, FAILED = 1, 3, 4
@@ -62,6 +62,36 @@ def test_a_blocked_client_hears_of_a_change_made_elsewhere(shared: Cluster) -> N
         answer += piece
     assert time.monotonic() - began < 5.0
     connection.close()
+
+
+def test_those_who_wait_for_the_same_get_it_in_their_own_form(shared: Cluster) -> None:
+    agent = shared.agents[shared.leader()]
+    agent.put("/v1/kv/form", "old")
+    index = agent.http("GET", "/v1/kv/form").consul_index
+    forms = {form: agent.connect(30.0) for form in ("", "&raw")}
+    for form, connection in forms.items():
+        path = f"/v1/kv/form?index={index}&wait=20s{form}"
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+    until("both wait", lambda: agent.get("/v1/agent/metrics") and _blocked(agent) == 2)
+    agent.put("/v1/kv/form", "new")
+    answers = {form: connection.makefile("rb").read() for form, connection in forms.items()}
+    assert b'"Value":"bmV3"' in answers[""] and answers["&raw"].endswith(b"\r\n\r\nnew")
+
+
+def _blocked(agent: Agent) -> int:
+    gauges = agent.get("/v1/agent/metrics")["Gauges"]
+    return next(int(one["Value"]) for one in gauges if one["Name"].endswith("http.blocked_queries"))
+
+
+def test_servers_are_in_the_wan_too(shared: Cluster) -> None:
+    expected = {f"{name}.dc1" for name in shared.servers}
+    for name in shared.servers:
+        until(
+            f"{name} sees them",
+            lambda name=name: (
+                {one["Name"] for one in shared.get("/v1/agent/members?wan=1", name)} == expected
+            ),
+        )
 
 
 def test_a_killed_node_leaves_the_answers_and_one_that_leaves_is_left(shared: Cluster) -> None:
