@@ -88,6 +88,7 @@ class Agent:
 
     http_port = HTTP
     dns_port = DNS
+    prefix: Sequence[str] = ()  # what runs the command, such as `ip netns exec NAME`
 
     def __init__(
         self,
@@ -139,7 +140,7 @@ class Agent:
         self.folder.chmod(0o700)  # or it does not count as a runtime directory
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*CTL, "agent", "start", *self._flags],
+                [*self.prefix, *CTL, "agent", "start", *self._flags],
                 cwd=ROOT,
                 env=ENVIRONMENT | self._environment,
                 stdin=subprocess.DEVNULL,
@@ -175,7 +176,7 @@ class Agent:
         timeout: float = 30.0,
     ) -> Response:
         """One request over a connection of its own. `path` is sent as it is."""
-        connection = http.client.HTTPConnection(self.address, self.http_port, timeout=timeout)
+        connection = self.connection(timeout)
         try:
             connection.request(method, path, body, dict(headers or {}))
             answer = connection.getresponse()
@@ -197,6 +198,10 @@ class Agent:
         assert answer.status == 200, f"{path}: {answer.status} {answer.text}"
         return answer.json()
 
+    def connection(self, timeout: float) -> http.client.HTTPConnection:
+        """A connection for any number of requests, not open yet."""
+        return http.client.HTTPConnection(self.address, self.http_port, timeout=timeout)
+
     def connect(self, timeout: float = 10.0) -> socket.socket:
         """A bare connection to the HTTP port."""
         return socket.create_connection((self.address, self.http_port), timeout)
@@ -206,7 +211,7 @@ class Agent:
     ) -> subprocess.CompletedProcess[bytes]:
         """Run `ctl` against this agent."""
         environment = ENVIRONMENT | self._environment | {"CONSUL_HTTP_ADDR": self.base}
-        command = [*CTL, *words]
+        command = [*self.prefix, *CTL, *words]
         return subprocess.run(
             command, cwd=ROOT, env=environment, input=stdin, capture_output=True, timeout=timeout, check=False
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -61,7 +61,7 @@ def run_seed(seed: int, size: int, variant: str = "", trace: Callable[[str], Non
     return Outcome(seed, size, wrong, cluster.answered, len(cluster.leaders))
 
 
-def run_seeds(seeds: Iterable[int], size: int, variant: str = "") -> Iterator[Outcome]:
+def run_seeds(seeds: Iterable[int], size: int, variant: str = "") -> Generator[Outcome, None, None]:
     """Many runs at a time; outcomes as they come. What has not begun is dropped when nobody asks on."""
     pool = ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("fork"))
     try:

@@ -108,12 +108,13 @@ class Storm:
         """Some notice at once that a process is gone: its connections end, its port refuses."""
 
         def noticed(member: Member) -> None:
-            member.node.leader_gone(gone.name, member.clock())
-            member.settle()
+            if member.node is not None:
+                member.node.leader_gone(gone.name, member.clock())
+                member.settle()
 
         for member in self.cluster.members.values():
             if member.node is not None and self.chance.random() < 0.5:
-                self.cluster.later(self.chance.uniform(0, 0.02), lambda _, m=member: noticed(m), member)
+                self.cluster.later(self.chance.uniform(0, 0.02), noticed, member, member)
 
     def start_again(self, member: Member) -> None:
         if member.node is None and self.cluster.members.get(member.name) is member:
