@@ -51,6 +51,9 @@ class Delegate(Protocol):
     def notify_conflict(self, known: Node, other: Node) -> None:
         """`other` claims the name of the living `known` from another address."""
 
+    def is_same(self, known: Node, other: Node) -> bool:
+        """Is `other`, of another address, the agent that `known` was, and not one with a stolen name?"""
+
     def ack_payload(self) -> bytes:
         """What to put into acks of direct pings (the coordinate)."""
 

@@ -113,9 +113,9 @@ class Listener:
         self._told.append(event)
         if isinstance(event, MemberEvent):
             for member in event.members:
-                if event.kind == kinds.JOIN:
+                if event.kind in (kinds.JOIN, kinds.UPDATE):  # an update may be a move
                     self.snapshot.alive(member.name, join_host_port(member.address, member.port))
-                elif event.kind != kinds.UPDATE:
+                else:
                     self.snapshot.not_alive(member.name)
                 if event.kind == kinds.REAP:
                     self.coordinates.forget(member.name)
@@ -163,6 +163,11 @@ class Listener:
         self.log("warn", f"{' and '.join(claims)} both claim the name '{known.name}'")
         if known.name == self._name and self._settings.resolve_conflicts:
             self.asking.dispute(self.now)
+
+    def is_same(self, known: Node, other: Node) -> bool:
+        """Agents of Consul's kind carry their node id, which outlives a move."""
+        ids = [describe(node, ALIVE, 0.0).tags.get("id", "") for node in (known, other)]
+        return ids[0] == ids[1] != ""
 
     # --- probes
 

@@ -147,8 +147,19 @@ class Membership:
         return True
 
     def _may_move(self, node: Node, alive: Alive, now: float) -> bool:
-        """A known node with another address: a new life of one that is gone, or a name conflict?"""
+        """A known node with another address: a new life of one that is gone, a move, or a name conflict?
+
+        That an agent which shows its id may move while others still believe in its old address is ours
+        (in Consul all must first take it for dead, and then wait); the higher incarnation is the newer
+        address, and who moved learns here that it must outbid its former self."""
         if not self._network_allowed(alive, now):
+            return False
+        other = Node(alive, alive.incarnation, ALIVE, now)
+        if self._delegate.is_same(node, other):
+            if node is not self.local:
+                return alive.incarnation > node.incarnation
+            if alive.incarnation >= self._incarnation:
+                self._refute(alive.incarnation)
             return False
         reclaim = self._settings.dead_node_reclaim
         if node.state == LEFT or (node.state == DEAD and 0 < reclaim < now - node.since):
@@ -158,7 +169,7 @@ class Membership:
             f"theirs {alive.address}:{alive.port}, old state {node.state}",
             now,
         )
-        self._delegate.notify_conflict(node, Node(alive, alive.incarnation, ALIVE, now))
+        self._delegate.notify_conflict(node, other)
         return False
 
     def _alive_self(self, alive: Alive) -> None:
@@ -174,7 +185,7 @@ class Membership:
         self._suspicions.pop(node.name, None)
         message = encode_alive(alive)
         self._queue.add(message, node.name)
-        before, old_meta = node.state, node.facts.meta
+        before, old = node.state, node.facts
         # The remembered copy: what arrives once by push/pull arrives by gossip too, and nodes that are
         # simulated in one process share it.
         node.facts = cast(Alive, decode_gossip(message))
@@ -183,7 +194,7 @@ class Membership:
             node.state, node.since = ALIVE, now
         if before >= DEAD:
             self._delegate.notify_join(node, now)
-        elif alive.meta != old_meta:
+        elif (alive.meta, alive.address, alive.port) != (old.meta, old.address, old.port):
             self._delegate.notify_update(node, now)
 
     # --- suspect

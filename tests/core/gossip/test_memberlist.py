@@ -230,6 +230,28 @@ def test_a_name_that_left_may_move_at_once() -> None:
     cluster.until(lambda: all("n2" in cluster.alive(name) for name in ("n0", "n1")), 5)
 
 
+def test_an_agent_that_shows_its_id_may_move_while_others_believe_it_alive() -> None:
+    cluster = Cluster(settings=replace(SETTINGS, dead_node_reclaim=1000.0))
+    cluster.build(3, meta=b"id=2")
+    cluster.nodes["n2"].update_meta(cluster.now)  # the others know a high incarnation
+    cluster.settle("n2")
+    cluster.run(2)
+    cluster.kill("n2")
+    cluster.add("n2", "10.0.0.77", meta=b"id=2")
+    cluster.join("n2", "n0")
+
+    def moved() -> bool:
+        return all(cluster.nodes[name].get("n2").address == "10.0.0.77" for name in ("n0", "n1"))  # type: ignore[union-attr]
+
+    cluster.until(moved, 3)
+    cluster.run(60)  # and nobody goes back to what was
+    assert moved()
+    for name in ("n0", "n1"):
+        assert "n2" in cluster.alive(name)
+        assert cluster.delegates[name].what("update", "n2")
+        assert not cluster.delegates[name].what("dead", "n2")
+
+
 def test_two_living_nodes_of_one_name_conflict() -> None:
     cluster = Cluster()
     cluster.build(2)
