@@ -17,10 +17,11 @@ from msgspec import Struct
 from agent.cache import Cache
 from agent.lobby import Lobby, blocks
 from agent.relay import replaced
+from core.acl.access import Authorizer
 from core.api.blocking import DEFAULT_WAIT, MAX_WAIT, wait_seconds
-from core.api.endpoint import Answer, Command, Errand, Question, Settled
+from core.api.endpoint import Answer, Command, Errand, Permissions, Question, Settled
 from core.codec.duration import MILLISECOND
-from core.errors import CtlError, Lost, NoLeader, Unavailable, Unsent
+from core.errors import CtlError, Denied, Lost, NoLeader, Unavailable, Unsent
 from core.node.routing import ServerList
 from core.store.watch import Watch
 
@@ -64,6 +65,7 @@ class Calls:
         self.cache = Cache(self.read, world)
         self.relay: Relay | None = None  # set when there may be other servers
         self.server: ServerDoor | None = None  # set on servers
+        self.permissions: Permissions | None = None  # set where ACLs are on
         self.leaving = False  # a server that leaves does not wait for another leader
         self._raft = raft
         self._datacenter = datacenter
@@ -99,10 +101,35 @@ class Calls:
         if raft is None or not self.here(question):
             raise self._why_not_here(question.options.datacenter)
         answer = question.read.run(self.store, question.args, watch)
+        if self.permissions is not None and question.read.permit is not None:
+            answer = self._permitted(self.permissions, question, answer)
         if not raft.is_leader:
             answer.last_contact = raft.contact_age()
             answer.known_leader = bool(raft.leader_id)
         return answer
+
+    def _permitted(self, permissions: Permissions, question: Question, answer: Answer) -> Answer:
+        assert question.read.permit is not None
+        authorizer = self._judge(permissions, question.options.token)
+        answer = question.read.permit(authorizer, question.args, answer)
+        if authorizer.expires:
+            answer.remember = False
+        return answer
+
+    @staticmethod
+    def _judge(permissions: Permissions, token: str) -> Authorizer:
+        """The judge of a token at a server, which knows all tokens of its datacenter."""
+        authorizer = permissions.known(token)
+        if authorizer is None:
+            raise Denied("ACL not found")
+        return authorizer
+
+    def _prepared(self, command: Command) -> bytes | Settled:
+        """A permitted command's log bytes."""
+        write = command.write
+        if self.permissions is not None and write.permit is not None:
+            write.permit(self._judge(self.permissions, command.token), self.store, command.args)
+        return write.prepare(self.store, command.args)
 
     def _why_not_here(self, datacenter: str) -> CtlError:
         if datacenter and datacenter != self._datacenter:
@@ -195,7 +222,7 @@ class Calls:
 
         raft = self._raft
         if raft is not None and raft.is_leader and command.datacenter in ("", self._datacenter):
-            data = command.write.prepare(self.store, command.args)
+            data = self._prepared(command)
             if isinstance(data, Settled):
                 done(data.result)
             else:
@@ -229,7 +256,7 @@ class Calls:
     async def _apply(self, command: Command) -> object:
         raft = self._raft
         if raft is not None and raft.is_leader and command.datacenter in ("", self._datacenter):
-            data = command.write.prepare(self.store, command.args)
+            data = self._prepared(command)
             result = data.result if isinstance(data, Settled) else await raft.apply(data)
         else:
             target = self.target(command.datacenter)
@@ -246,6 +273,8 @@ class Calls:
         action = errand.action
         ours = self.server is not None and errand.datacenter in ("", self._datacenter)
         if self.server is not None and ours and (self.is_leader or not action.leader):
+            if self.permissions is not None and action.permit is not None:
+                action.permit(await self.permissions.find(errand.token), errand.args)
             return await action.run(self.server, errand.args)
         return await self._way().send(self.target(errand.datacenter), action.rpc, errand)
 

@@ -12,7 +12,7 @@ from agent.calls import question_key
 from agent.lobby import blocks
 from agent.logs import DEBUG
 from core.api.blocking import wait_seconds
-from core.api.endpoint import TEXT, Answer, Command, Errand, Question, Reply, Request
+from core.api.endpoint import TEXT, Answer, Command, Errand, Outcome, Question, Reply, Request
 from core.codec import duration, gojson
 from core.errors import CtlError, Denied, TooLarge
 from core.store.watch import Watch
@@ -20,6 +20,7 @@ from core.store.watch import Watch
 if TYPE_CHECKING:
     from agent.front import Front
     from agent.http import Connection, RawRequest
+    from core.api.endpoint import Handler, Permissions
 
 SLICE = 1000  # elements of a long list that are rendered at once
 _WRITES = frozenset(("PUT", "POST", "DELETE", "PATCH"))
@@ -68,7 +69,31 @@ class Exchange:
             self._connection.remote,
             raw.length,
         )
+        permissions = front.calls.permissions
+        if permissions is not None:
+            request.token = permissions.token(request.token)
+            if route.guarded:
+                authorizer = permissions.known(request.token)
+                if authorizer is None:
+                    return self._later(self._judged(permissions, route.handler, request))
+                request.authorizer = authorizer
         return self._carry_out(route.handler(front.agent, request))
+
+    async def _judged(self, permissions: Permissions, handler: Handler, request: Request) -> Reply:
+        """A guarded request whose token a server must be asked about."""
+        request.authorizer = await permissions.find(request.token)
+        return await self._awaited(handler(self._front.agent, request))
+
+    async def _awaited(self, outcome: Outcome) -> Reply:
+        if isinstance(outcome, Reply):
+            return outcome
+        if isinstance(outcome, Question):
+            return await self._elsewhere(outcome)
+        if isinstance(outcome, Command):
+            return outcome.render(await self._front.calls.apply(outcome))
+        if isinstance(outcome, Errand):
+            return await self._run(outcome)
+        return await outcome
 
     def _carry_out(self, outcome: Any) -> None:
         if isinstance(outcome, Question):
@@ -181,6 +206,8 @@ class Exchange:
                 "stale" if options.allow_stale else "consistent" if options.require_consistent else "leader"
             )
             headers["X-Consul-Effective-Consistency"] = mode
+        if answer.filtered:
+            headers["X-Consul-Results-Filtered-By-ACLs"] = "true"
         if options.use_cache and question.tells_consistency and self._front.calls.here(question):
             headers.update(self._cache_headers())
         index = max(answer.index, 1) if question.indexed else 0

@@ -18,6 +18,7 @@ from urllib.parse import unquote_to_bytes
 
 from msgspec import Struct
 
+from core.acl.access import UNLIMITED, Authorizer
 from core.gossip.member import Member
 from core.metrics import Metrics
 from core.node.autopilot import Health
@@ -95,6 +96,7 @@ class Request:
     remote: str = ""  # address of the client, "" on the Unix socket
     length: int = 0  # bytes that the client sent as body; more than len(body) when it was beyond the limit
     vars: dict[str, str] = field(default_factory=dict)
+    authorizer: Authorizer = UNLIMITED  # judge of the token, on guarded routes
 
 
 @dataclass(slots=True)
@@ -133,13 +135,17 @@ class Answer(Struct):
     remember: bool = True  # False: the watch does not cover all that `index` depends on
     last_contact: int = 0  # ns since the answering server heard of the leader
     known_leader: bool = True
+    filtered: bool = False  # the token may not see all of it
 
 
 class Read(Struct, frozen=True):
-    """A question by its RPC name. `run(view, args, watch)` is pure: it reads the store, nothing else."""
+    """A question by its RPC name. `run(view, args, watch)` is pure: it reads the store, nothing else.
+    With ACLs on, `permit(authorizer, args, answer)` gives what the token may see of the answer, or raises
+    Denied; it leaves the answer that it was given as it is."""
 
     rpc: str
     run: Callable[[Any, Any, Watch | None], Answer]
+    permit: Callable[[Authorizer, Any, Answer], Answer] | None = None
 
 
 class Question(Struct):
@@ -166,28 +172,36 @@ class Settled(Struct, frozen=True):
 class Write(Struct, frozen=True):
     """A command by its RPC name. `prepare(view, args)` runs at the leader: it validates, fills in what
     only the leader may decide, and gives the log bytes, or the result where nothing is to be written
-    (or raises)."""
+    (or raises). With ACLs on, `permit(authorizer, view, args)` is asked before and raises Denied."""
 
     rpc: str
     prepare: Callable[[Any, Any], bytes | Settled]
+    permit: Callable[[Authorizer, Any, Any], None] | None = None
 
 
 class Command(Struct):
-    """A write, sent to the leader."""
+    """A write, sent to the leader. Its arguments have a `token`, as those of every write on the wire."""
 
     write: Write
     args: Any
     render: Callable[[Any], Reply]
     datacenter: str = ""
 
+    @property
+    def token(self) -> str:
+        token: str = self.args.token
+        return token
+
 
 class Action(Struct, frozen=True):
     """Something that a running server does, by its RPC name: change the servers, fire an event, ask
-    autopilot. `run(server, args)` gives the result; `leader`: only the leader can."""
+    autopilot. `run(server, args)` gives the result; `leader`: only the leader can. With ACLs on,
+    `permit(authorizer, args)` is asked before and raises Denied."""
 
     rpc: str
     run: Callable[[ServerDoor, Any], Awaitable[Any]]
     leader: bool = True
+    permit: Callable[[Authorizer, Any], None] | None = None
 
 
 class Errand(Struct):
@@ -201,6 +215,21 @@ class Errand(Struct):
 
 
 Outcome = Reply | Question | Command | Errand | Awaitable[Reply]
+
+
+class Permissions(Protocol):
+    """Tokens and their judges, as this agent knows them. agent/acl.py fulfils it; none where ACLs are off."""
+
+    def token(self, given: str) -> str:
+        """The token that counts: the one given with a request, else the agent's default token."""
+
+    def known(self, token: str) -> Authorizer | None:
+        """The judge of a token (`""`: the anonymous one); None when a server must be asked first.
+        Denied ("ACL not found") when there is no such token."""
+
+    async def find(self, token: str) -> Authorizer:
+        """The judge of a token, asking a server where that is needed; when none answers, what
+        acl.down_policy says. Denied when there is no such token."""
 
 
 class LogLines(Protocol):
@@ -395,6 +424,7 @@ class Route(Struct):
     methods: tuple[str, ...]
     handler: Handler
     large: bool = False  # takes bodies beyond the usual limit and checks them itself
+    guarded: bool = False  # the agent itself judges: the request comes with its token's authorizer
     label: str = ""
 
     def __post_init__(self) -> None:

@@ -21,11 +21,12 @@ DIRECTION = {
     "codec": set(),
     "raft": {"codec"},
     "store": {"codec"},
+    "acl": {"codec", "store"},
     "gossip": {"codec"},
     "node": {"store", "gossip", "raft", "codec"},
     "config": {"codec", "node", "store"},  # node.definitions and store.structs: what files define
-    "api": {"node", "gossip", "raft", "store", "codec", "metrics"},
-    "dns": {"api", "node", "store", "codec"},
+    "api": {"node", "acl", "gossip", "raft", "store", "codec", "metrics"},
+    "dns": {"api", "acl", "node", "store", "codec"},
 }
 # Of other rooms than `codec` and the leaves, configuration sees what it decodes only: shapes and their rules.
 CONFIG_SEES = {"core.node.definitions", "core.node.registration", "core.store.structs"}

@@ -1,0 +1,1 @@
+"""Who may do what: the rule language, the policies of a token, and the judge made of them."""
