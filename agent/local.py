@@ -307,11 +307,17 @@ class LocalAgent:
 
     def update_ttl_check(self, check_id: str, status: str, output: str) -> None:
         """Speak for a TTL check. Invalid if it is none."""
+        before = self.state.check(check_id)
         self.runner.ttl_update(check_id, status, output)
-        if self._files is not None:
-            self._unsaved.add(check_id)
-            if self._saver is None:
-                self._saver = asyncio.get_running_loop().call_later(_STATE_DELAY, self._save_unsaved)
+        if self._files is None:
+            return
+        self._unsaved.add(check_id)
+        if before is None or before.status != status:  # what others act on; outputs alone may wait
+            if self._saver is not None:
+                self._saver.cancel()
+            self._save_unsaved()
+        elif self._saver is None:
+            self._saver = asyncio.get_running_loop().call_later(_STATE_DELAY, self._save_unsaved)
 
     def _refuse(self, checks: Iterable[CheckDefinition]) -> None:
         for check in checks:

@@ -74,6 +74,7 @@ class Roles(Durable):
             leader, self.leader = self.leader, None
             leader.close()
             self.leader_id = self.leader_address = ""
+            self.contact = now  # it knew everything until now
         elif self.candidate is None:
             return
         self.candidate = None
