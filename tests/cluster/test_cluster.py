@@ -75,6 +75,34 @@ def test_a_blocking_query_anywhere_wakes_on_a_write_elsewhere(cluster: Cluster) 
         connection.close()
 
 
+def test_those_who_wait_for_the_same_get_it_in_their_own_form(cluster: Cluster) -> None:
+    agent = cluster.wait_leader()
+    agent.put("/v1/kv/form", "old")
+    index = agent.http("GET", "/v1/kv/form").consul_index
+    forms = {form: agent.connect(30.0) for form in ("", "&raw")}
+    for form, connection in forms.items():
+        path = f"/v1/kv/form?index={index}&wait=20s{form}"
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+    until("both wait", lambda: _blocked(agent) == 2)
+    agent.put("/v1/kv/form", "new")
+    answers = {form: connection.makefile("rb").read() for form, connection in forms.items()}
+    assert b'"Value":"bmV3"' in answers[""] and answers["&raw"].endswith(b"\r\n\r\nnew")
+
+
+def _blocked(agent: Node) -> int:
+    gauges = agent.get("/v1/agent/metrics")["Gauges"]
+    return next(int(one["Value"]) for one in gauges if one["Name"].endswith("http.blocked_queries"))
+
+
+def test_servers_are_in_the_wan_too(cluster: Cluster) -> None:
+    expected = {f"{server.name}.dc1" for server in cluster.servers}
+    for server in cluster.servers:
+        until(
+            f"{server.name} sees them",
+            lambda s=server: {one["Name"] for one in s.get("/v1/agent/members?wan=1")} == expected,
+        )
+
+
 PATHS = (
     "/v1/kv/?recurse",
     "/v1/kv/via/s1",
@@ -106,7 +134,9 @@ def test_a_killed_client_agent_is_noticed(cluster: Cluster) -> None:
     gone = cluster["c2"]
     check = {"CheckID": "up", "TTL": "1h", "Status": "passing"}
     gone.put("/v1/agent/service/register", {"Name": "shop", "Port": 80, "Check": check})
-    gone.put("/v1/agent/check/pass/up")  # and this is remembered over a restart
+    gone.put("/v1/agent/check/pass/up")
+    remembered = gone.data_dir / "checks" / "state"  # over a restart
+    until("this is remembered", lambda: remembered.exists() and any(remembered.iterdir()))
     others = [agent for agent in cluster.agents if agent is not gone]
 
     def offered(agent: Node) -> bool:

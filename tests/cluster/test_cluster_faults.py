@@ -68,6 +68,26 @@ def test_a_server_sleeps(cluster: Cluster, who: str) -> None:
     load.check(chosen)
 
 
+def test_who_stands_still_makes_no_other_look_failed(cluster: Cluster) -> None:
+    cluster.settle()
+    chosen, asked = cluster["c1"], cluster["s1"]
+    for _ in range(2):
+        chosen.sleep()
+        try:
+            until("it is missed", lambda: asked.members()[chosen.name] == "failed", 25)
+        finally:
+            chosen.wake()
+        until("it is back", lambda: asked.members()[chosen.name] == "alive", 30)
+    # Asleep it heard nobody; awake it must not hold that against them.
+    wrong = [
+        line
+        for line in chosen.log_text().splitlines()
+        if "serf.lan: marking" in line and "as failed" in line and f"marking {chosen.name} " not in line
+    ]
+    assert not wrong
+    cluster.settle()
+
+
 def test_without_a_majority_it_says_so_and_recovers(cluster: Cluster) -> None:
     cluster.settle()
     left, *gone = cluster.servers
