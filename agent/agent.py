@@ -30,6 +30,7 @@ from agent.raft_transport import RaftTransport, configured
 from agent.server import Server
 from agent.sync import CallsCatalog
 from agent.telemetry import Telemetry
+from agent.tokens import AgentTokens
 from agent.wire import Wire
 from core.api.router import Router
 from core.api.table import ROUTES
@@ -44,6 +45,7 @@ from core.store.structs import Node
 
 if TYPE_CHECKING:
     from agent.world import World
+    from core.api.endpoint import Permissions
     from core.config.addresses import Addresses
     from core.config.settings import Config
 
@@ -67,6 +69,13 @@ class Agent:
         self._loop = asyncio.get_running_loop()
         self.data_dir = None if config.dev else _prepared(Path(config["data_dir"]))
         self.node_id = identity.node_id(world, config["node_id"], self.data_dir)
+        self.acl = settings.acl(config)
+        self.tokens = AgentTokens(
+            settings.acl_tokens(config),
+            self.data_dir if self.acl.token_persistence else None,
+            world,
+            get_logger("agent.acl"),
+        )
         self.metrics = settings.metrics(config, world.wall())
         self._telemetry = Telemetry(self.metrics, settings.sinks(config))
         self._fsm = FSM()
@@ -108,7 +117,11 @@ class Agent:
         return Front(
             self,
             self.calls,
-            Wire("allow", config["http_config.response_headers"], always_pretty=config.dev),
+            Wire(
+                self.acl.default_policy if self.acl.enabled else "allow",
+                config["http_config.response_headers"],
+                always_pretty=config.dev,
+            ),
             settings.front(config),
             self.world.random,
             get_logger("agent.http"),
@@ -256,6 +269,14 @@ class Agent:
         return size
 
     @property
+    def acl_enabled(self) -> bool:
+        return self.acl.enabled
+
+    @property
+    def permissions(self) -> Permissions | None:
+        return self.calls.permissions
+
+    @property
     def is_leader(self) -> bool:
         return self.raft is not None and self.raft.is_leader
 
@@ -357,6 +378,7 @@ class Agent:
         if self.server is not None:
             self.server.configure(config)
         set_level(config["log_level"])
+        self.tokens.reload(settings.acl_tokens(config))
         self.dns.reload(settings.dns(config))
         self.http.max_conns_per_client = config["limits.http_max_conns_per_client"]
         self.metrics.set_filters(config["telemetry.prefix_filter"], config["telemetry.filter_default"])

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from agent.gossip import GossipPool
     from agent.raft import RaftService
     from agent.raft_transport import RaftTransport
+    from core.api.endpoint import Permissions
     from core.config.settings import Config
     from core.gossip.member import GossipEvent
     from core.node.servers import ServerFacts
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from core.store.structs import Session
 
 _HAND_OVER_SECONDS = 5.0
+_RESET_FILE = "acl-bootstrap-reset"
 
 
 class Server:
@@ -52,6 +54,9 @@ class Server:
         self.lan: GossipPool = cluster.lan
         self.wan: GossipPool | None = cluster.wan
         self.coordinates = CoordinateBatch(raft.apply, get_logger("agent.server.coordinate"))
+        self.acl = agent.acl
+        self._data_dir = agent.data_dir
+        self._calls = agent.calls
         self._transport = transport
         self._cluster = cluster
         self._sessions = Sessions(self.store, raft, agent.datacenter, agent.world, self._log)
@@ -163,6 +168,25 @@ class Server:
     def renew_session(self, session: Session) -> None:
         """The session's TTL starts anew."""
         self._sessions.renew(session)
+
+    @property
+    def permissions(self) -> Permissions | None:
+        return self._calls.permissions
+
+    def bootstrap_reset_index(self) -> int:
+        """What the file acl-bootstrap-reset in the data directory says; 0 without it. The file is removed."""
+        if self._data_dir is None:
+            return 0
+        path = self._data_dir / _RESET_FILE
+        try:
+            text = path.read_text("ascii")
+            path.unlink()
+            return int(text)
+        except FileNotFoundError:
+            return 0
+        except (OSError, ValueError) as error:
+            self._log.error("bootstrap: cannot use the reset index", file=path, error=error)
+            return 0
 
     def autopilot_health(self) -> Health:
         """Autopilot's last judgement."""

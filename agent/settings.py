@@ -18,6 +18,8 @@ from agent.pool import PoolSettings
 from agent.raft import RaftSettings
 from agent.rpc import ALPN_NAMES, RpcLimits
 from agent.tls import RpcTls, TlsFiles
+from agent.tokens import KINDS, Tokens
+from core.acl.settings import AclSettings
 from core.codec.duration import SECOND
 from core.dns.settings import DnsSettings, Soa
 from core.gossip.admission import lan_admission, wan_admission
@@ -51,6 +53,27 @@ def front(config: Config) -> FrontSettings:
         max_query_time=config["max_query_time"],
         max_body=OTHER_BODIES,
     )
+
+
+def acl(config: Config) -> AclSettings:
+    return AclSettings(
+        enabled=config["acl.enabled"],
+        datacenter=config["datacenter"],
+        primary_datacenter=config["primary_datacenter"],
+        default_policy=config["acl.default_policy"],
+        down_policy=config["acl.down_policy"],
+        token_ttl=config["acl.token_ttl"],
+        policy_ttl=config["acl.policy_ttl"],
+        role_ttl=config["acl.role_ttl"],
+        key_list=config["acl.enable_key_list_policy"],
+        initial_management=config["acl.tokens.initial_management"],
+        token_replication=config["acl.enable_token_replication"],
+        token_persistence=config["acl.enable_token_persistence"],
+    )
+
+
+def acl_tokens(config: Config) -> Tokens:
+    return {kind: config[f"acl.tokens.{kind}"] for kind in KINDS}
 
 
 def calls(config: Config) -> CallSettings:

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from urllib.parse import unquote_to_bytes
 
 from msgspec import Struct
 
 from core.acl.access import UNLIMITED, Authorizer
+from core.acl.settings import AclSettings
 from core.gossip.member import Member
 from core.metrics import Metrics
 from core.node.autopilot import Health
@@ -232,6 +233,22 @@ class Permissions(Protocol):
         acl.down_policy says. Denied when there is no such token."""
 
 
+TokenKind = Literal[
+    "agent", "agent_recovery", "config_file_service_registration", "default", "dns", "replication"
+]
+
+
+class TokensDoor(Protocol):
+    """The tokens that this agent itself works with. agent/tokens.py fulfils it."""
+
+    def secret(self, kind: TokenKind) -> str:
+        """The secret in use, "" when there is none."""
+
+    async def set(self, kind: TokenKind, secret: str) -> None:
+        """Use this one from now on, and after a restart where acl.enable_token_persistence is on.
+        CtlError when it cannot be stored; it is in use nevertheless."""
+
+
 class LogLines(Protocol):
     """The log from now on, in chunks of whole lines."""
 
@@ -314,6 +331,17 @@ class AgentDoor(Protocol):
     @property
     def snapshots(self) -> SnapshotDoor: ...
 
+    # who may do what
+    @property
+    def acl_enabled(self) -> bool: ...
+
+    @property
+    def permissions(self) -> Permissions | None:
+        """None where ACLs are off."""
+
+    @property
+    def tokens(self) -> TokensDoor: ...
+
     # the agent itself
     @property
     def metrics(self) -> Metrics: ...
@@ -352,6 +380,9 @@ class RaftDoor(Protocol):
 
     @property
     def configuration(self) -> Configuration: ...
+
+    async def apply(self, data: bytes) -> object:
+        """Write a log command and wait for its result; an error of the state machine is a result."""
 
     async def change(self, configuration: Configuration) -> None: ...
 
@@ -402,6 +433,16 @@ class ServerDoor(Protocol):
 
     @property
     def wan(self) -> GossipDoor | None: ...
+
+    @property
+    def acl(self) -> AclSettings: ...
+
+    @property
+    def permissions(self) -> Permissions | None:
+        """None where ACLs are off."""
+
+    def bootstrap_reset_index(self) -> int:
+        """What the file acl-bootstrap-reset in the data directory says; 0 without it. The file is removed."""
 
     def renew_session(self, session: Session) -> None:
         """The session's TTL starts anew."""
