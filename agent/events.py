@@ -8,8 +8,8 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from core.api.event import HeardEvent, is_meant_for
-from core.api.filter_regex import RegexError
 from core.codec.msgpack import DecodeError
+from core.codec.regex import RegexError
 from core.gossip import consul_events
 from core.gossip.consul_events import ConsulEvent
 from core.gossip.member import UserEvent

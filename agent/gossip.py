@@ -27,7 +27,7 @@ from agent.gossip_snapshot import SnapshotFile
 from agent.gossip_sockets import Sockets
 from agent.gossip_thread import GossipThread, Heard
 from core.api.endpoint import KeyringAnswer
-from core.api.filter_regex import compile as compile_regex
+from core.codec.regex import compile as compile_regex
 from core.errors import Unavailable
 from core.gossip.admission import Admission
 from core.gossip.keyring import Keyring

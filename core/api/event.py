@@ -23,9 +23,9 @@ from core.api.endpoint import (
     Route,
     ServerDoor,
 )
-from core.api.filter_regex import RegexError
-from core.api.filter_regex import compile as compile_regex
 from core.codec import gojson
+from core.codec.regex import RegexError
+from core.codec.regex import compile as compile_regex
 from core.errors import Invalid
 from core.gossip import consul_events
 from core.gossip.consul_events import ConsulEvent

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import Any
 
-from core.api import filter_regex
+from core.codec import regex
 from core.codec.duration import quote
 from core.errors import Invalid
 from core.store.structs import Weights
@@ -40,9 +40,9 @@ class _String(FieldType):
         if operator == "Not In":
             return lambda field: value not in field
         if operator == "Matches":
-            return filter_regex.compile(value)
+            return regex.compile(value)
         if operator == "Not Matches":
-            found = filter_regex.compile(value)
+            found = regex.compile(value)
             return lambda field: not found(field)
         return super().test(operator, value)
 
@@ -249,7 +249,7 @@ def bind(kind: FieldType, path: tuple[str, ...], operator: str, raw: str, select
         raise wrong(f"Invalid match operator {quote(operator)} for selector {quote(selector)}")
     try:
         return kind.test(operator, kind.coerce(raw))
-    except filter_regex.RegexError as error:
+    except regex.RegexError as error:
         raise wrong(f"Failed to compile regular expression {quote(raw)}: {error}") from None
     except ValueError as error:
         raise wrong(f"Failed to coerce value {quote(raw)} for selector {quote(selector)}: {error}") from None

@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from core.api.filter_regex import compile as compile_regex
+from core.codec.regex import compile as compile_regex
 from core.gossip.keyring import Keyring
 from core.gossip.keys import KeyResult
 from core.gossip.member import GossipEvent, Member, MemberEvent, QueryResponse, UserEvent

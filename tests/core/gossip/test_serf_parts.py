@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.api.filter_regex import compile as compile_regex
 from core.codec.msgpack import DecodeError
+from core.codec.regex import compile as compile_regex
 from core.gossip import snapshot
 from core.gossip.admission import lan_admission, wan_admission
 from core.gossip.clocks import LAST, LamportClock

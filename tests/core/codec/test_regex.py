@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.api import filter_regex
-from core.api.filter_regex import RegexError
+from core.codec import regex
+from core.codec.regex import RegexError
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ from core.api.filter_regex import RegexError
     ],
 )
 def test_matches(pattern: str, text: str, expected: bool) -> None:
-    assert filter_regex.compile(pattern)(text) is expected
+    assert regex.compile(pattern)(text) is expected
 
 
 @pytest.mark.parametrize(
@@ -73,15 +73,15 @@ def test_matches(pattern: str, text: str, expected: bool) -> None:
 )
 def test_refuses(pattern: str, text: str) -> None:
     with pytest.raises(RegexError) as caught:
-        filter_regex.compile(pattern)
+        regex.compile(pattern)
     assert str(caught.value) == "error parsing regexp: " + text
 
 
 def test_sizes_are_bounded() -> None:
     with pytest.raises(RegexError, match="too large"):
-        filter_regex.compile("((a{1000}){1000}){1000}")
+        regex.compile("((a{1000}){1000}){1000}")
     with pytest.raises(RegexError, match="nests"):
-        filter_regex.compile("(" * 5000)
+        regex.compile("(" * 5000)
 
 
 _PIECES = st.recursive(
@@ -100,13 +100,13 @@ _PIECES = st.recursive(
 @given(_PIECES, st.text("abA1 ", max_size=6))
 def test_agrees_with_a_backtracking_matcher(pattern: str, text: str) -> None:
     expected = re.search(pattern.replace("$", r"\Z"), text) is not None
-    assert filter_regex.compile(pattern)(text) == expected
+    assert regex.compile(pattern)(text) == expected
 
 
 @given(st.text(alphabet="ab(|)[]{}*+?\\^$.-:,1Qx", max_size=20), st.text("ab", max_size=5))
 def test_any_pattern_answers_or_is_refused(pattern: str, text: str) -> None:
     try:
-        found = filter_regex.compile(pattern)
+        found = regex.compile(pattern)
     except RegexError as error:
         assert str(error)
     else:
