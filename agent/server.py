@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from agent import settings
 from agent.bootstrap import Bootstrap
 from agent.coordinates import CoordinateBatch
+from agent.jwt_documents import Documents
 from agent.leader import Leadership
 from agent.logs import get_logger
 from agent.rpc import MULTIPLEX, RAFT, SINGLE, SNAPSHOT, RpcListener
@@ -56,6 +57,8 @@ class Server:
         self.coordinates = CoordinateBatch(raft.apply, get_logger("agent.server.coordinate"))
         self.acl = agent.acl
         self._data_dir = agent.data_dir
+        self._world = agent.world
+        self._documents = Documents(agent.world)
         self._calls = agent.calls
         self._transport = transport
         self._cluster = cluster
@@ -164,6 +167,14 @@ class Server:
         return wire.from_wire(RaftStats, found)
 
     # core.api.endpoint.ServerDoor
+
+    def wall(self) -> float:
+        """Unix seconds by this server's clock."""
+        return self._world.wall()
+
+    async def fetch(self, url: str, ca: str, fresh: bool = False) -> bytes:
+        """The document at an http(s) URL; see Documents."""
+        return await self._documents.fetch(url, ca, fresh)
 
     def renew_session(self, session: Session) -> None:
         """The session's TTL starts anew."""

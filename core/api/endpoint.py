@@ -444,6 +444,13 @@ class ServerDoor(Protocol):
     def bootstrap_reset_index(self) -> int:
         """What the file acl-bootstrap-reset in the data directory says; 0 without it. The file is removed."""
 
+    def wall(self) -> float:
+        """Unix seconds by this server's clock."""
+
+    async def fetch(self, url: str, ca: str, fresh: bool = False) -> bytes:
+        """The document at an http(s) URL whose server `ca` (PEM; "": the system's authorities) vouches for;
+        one remembered from minutes ago will do unless it must be `fresh`. Unavailable."""
+
     def renew_session(self, session: Session) -> None:
         """The session's TTL starts anew."""
 
