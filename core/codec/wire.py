@@ -6,7 +6,7 @@ not UTF-8 becomes surrogate escapes (and goes back to the same bytes). On writin
 all fields are written.
 
 A class attribute `ZERO_MAPS` {attribute: zero value} marks untyped maps that Go writes in full where we
-keep None."""
+keep None; `OPTIONAL` names attributes of later versions, which are not written while they are None."""
 
 from __future__ import annotations
 
@@ -204,17 +204,23 @@ def _compile_encoder(cls: type) -> _Convert:
     """Builds and remembers the function from a `cls` to its wire map."""
     hints = typing.get_type_hints(cls)
     zero_maps: dict[str, Any] = getattr(cls, "ZERO_MAPS", {})
-    rows = []
+    optional: frozenset[str] = getattr(cls, "OPTIONAL", frozenset())
+    rows, later = [], []
     for field in sorted(msgspec.structs.fields(cls), key=lambda field: field.encode_name):
         zero = zero_maps.get(field.name)
         convert = _encoder(hints[field.name]) if zero is None else _none_to_zero(zero)
         rows.append((field.encode_name, field.name, convert))
+        if field.name in optional:
+            later.append(field.encode_name)
 
     def encode(value: Any) -> dict[str, Any]:
         out = {}
         for key, name, convert in rows:
             item = getattr(value, name)
             out[key] = item if convert is None else convert(item)
+        for key in later:
+            if out[key] is None:
+                del out[key]
         return out
 
     _encoders[cls] = encode

@@ -106,8 +106,8 @@ def _set_token(
     roles, valid_roles = _links(token.roles, state.acl_roles, "role", "roles", how.allow_missing_links)
     if token.auth_method and token.auth_method.lower() not in state.acl_auth_methods:
         raise Invalid(f"No such auth method with Name: {token.auth_method}")
-    identities = (*(token.service_identities or ()), *(token.node_identities or ()))
-    if how.prohibit_unprivileged and not (valid_policies or valid_roles or identities):
+    others = token.service_identities or token.node_identities or token.templated_policies
+    if how.prohibit_unprivileged and not (valid_policies or valid_roles or others):
         raise Invalid("Token has no privileges")
     created = index
     if original is not None:

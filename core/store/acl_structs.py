@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from msgspec import Struct, field
 
@@ -32,8 +32,25 @@ class ACLNodeIdentity(Struct, frozen=True, gc=False, rename=go_name):
     datacenter: str = ""
 
 
+class ACLTemplateVariables(Struct, frozen=True, gc=False, rename=go_name):
+    """What a template is filled with."""
+
+    name: str = ""
+
+
+class ACLTemplatedPolicy(Struct, frozen=True, gc=False, rename=go_name):
+    """A built-in policy template and what it is filled with; of Consul 1.17 and later."""
+
+    template_id: str = ""
+    template_name: str = ""
+    template_variables: ACLTemplateVariables | None = None
+    datacenters: list[str] | None = None
+
+
 class ACLToken(Struct, frozen=True, gc=False, rename=go_name):
     """A token. `type` and `rules` belong to tokens of the old system."""
+
+    OPTIONAL: ClassVar = frozenset({"templated_policies"})
 
     accessor_id: str = ""
     secret_id: str = ""
@@ -52,6 +69,7 @@ class ACLToken(Struct, frozen=True, gc=False, rename=go_name):
     hash: bytes | None = None
     create_index: int = 0
     modify_index: int = 0
+    templated_policies: list[ACLTemplatedPolicy] | None = None
 
 
 class ACLPolicy(Struct, frozen=True, gc=False, rename=go_name):
@@ -71,6 +89,8 @@ class ACLPolicy(Struct, frozen=True, gc=False, rename=go_name):
 class ACLRole(Struct, frozen=True, gc=False, rename=go_name):
     """A role: policies and identities under one name."""
 
+    OPTIONAL: ClassVar = frozenset({"templated_policies"})
+
     id: str = ""
     name: str = ""
     description: str = ""
@@ -80,10 +100,13 @@ class ACLRole(Struct, frozen=True, gc=False, rename=go_name):
     hash: bytes | None = None
     create_index: int = 0
     modify_index: int = 0
+    templated_policies: list[ACLTemplatedPolicy] | None = None
 
 
 class ACLBindingRule(Struct, frozen=True, gc=False, rename=go_name):
     """What a login through an auth method is given."""
+
+    OPTIONAL: ClassVar = frozenset({"bind_vars"})
 
     id: str = ""
     description: str = ""
@@ -93,6 +116,7 @@ class ACLBindingRule(Struct, frozen=True, gc=False, rename=go_name):
     bind_name: str = ""
     create_index: int = 0
     modify_index: int = 0
+    bind_vars: ACLTemplateVariables | None = None
 
 
 class ACLAuthMethod(Struct, frozen=True, gc=False, rename=go_name):

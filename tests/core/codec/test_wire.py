@@ -24,11 +24,13 @@ NAMES = {
     "LegacyACL": "ACL",
     "LegacyACLRequest": "ACLRequest",
 }
+LATER = {"ACLTemplateVariables", "ACLTemplatedPolicy"}  # of versions after the recorded one
 CLASSES = [
     cls
     for module in (structs, acl_structs)
     for cls in vars(module).values()
     if isinstance(cls, type) and issubclass(cls, msgspec.Struct) and cls.__module__ == module.__name__
+    if cls.__name__ not in LATER
 ]
 WITHOUT_ZERO = {"Weights", "CheckServiceNode", "ChunkInfo"}  # other defaults than Go's zero value, on purpose
 
@@ -36,7 +38,9 @@ WITHOUT_ZERO = {"Weights", "CheckServiceNode", "ChunkInfo"}  # other defaults th
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_fields_are_those_of_the_reference(cls: type[msgspec.Struct]) -> None:
     recorded = REFERENCE[NAMES.get(cls.__name__, cls.__name__)]
-    assert sorted(field.encode_name for field in msgspec.structs.fields(cls)) == sorted(
+    later: frozenset[str] = getattr(cls, "OPTIONAL", frozenset())
+    fields = [field for field in msgspec.structs.fields(cls) if field.name not in later]
+    assert sorted(field.encode_name for field in fields) == sorted(
         field["name"] for field in recorded["fields"]
     )
 
@@ -150,3 +154,11 @@ def test_numbers_may_stand_for_bools_and_floats() -> None:
 def test_untyped_values_survive_as_text(raw: bytes) -> None:
     value = {raw: [raw, {b"n": 1.5}, None]}
     assert msgpack.encode(wire.plain(value)) == msgpack.encode(value)
+
+
+def test_fields_of_later_versions_are_written_when_they_are_set() -> None:
+    variables = acl_structs.ACLTemplateVariables("web")
+    rule = acl_structs.ACLBindingRule(bind_type="templated-policy", bind_vars=variables)
+    assert wire.to_wire(rule)["BindVars"] == {"Name": "web"}
+    assert wire.unpack(acl_structs.ACLBindingRule, wire.pack(rule)) == rule
+    assert "BindVars" not in wire.to_wire(acl_structs.ACLBindingRule())
