@@ -228,6 +228,12 @@ class GossipPool:
         found = self._work.serf.coordinate_of(name)
         return None if found is None else _coord(found)
 
+    def look_at(self, ip: str) -> None:
+        """A connection from this address has ended: probe the member there out of turn, since a member
+        that dies takes its connections with it."""
+        if self._there is not None:
+            self._there.call_soon_threadsafe(self._work.look_at, ip)
+
     # --- asking
 
     async def _call(self, work: Coroutine[Any, Any, T]) -> T:

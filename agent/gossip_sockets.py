@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 import socket
+import struct
+import sys
 from collections.abc import Iterator
 
 from core.errors import ConfigError
@@ -14,6 +16,7 @@ _LARGEST = 65536
 _BACKLOG = 128
 _MAPPED = "::ffff:"
 _WILDCARDS = ("0.0.0.0", "::")
+_IP_RECVERR, _IPV6_RECVERR, _MSG_ERRQUEUE = 11, 25, 0x2000  # <linux/in.h>, which Python does not name
 
 Address = tuple[str, int]
 
@@ -33,6 +36,11 @@ class Sockets:
             self.streams.close()
             raise
         self.packets.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        self._hears_errors = sys.platform == "linux"
+        if self._hears_errors:
+            v6 = self.family == socket.AF_INET6
+            level, option = (socket.IPPROTO_IPV6, _IPV6_RECVERR) if v6 else (socket.IPPROTO_IP, _IP_RECVERR)
+            self.packets.setsockopt(level, option, 1)
         self.streams.listen(_BACKLOG)
 
     @property
@@ -54,8 +62,24 @@ class Sockets:
         ip, port = to
         if self.family == socket.AF_INET6 and ":" not in ip:
             ip = _MAPPED + ip
-        with contextlib.suppress(OSError):
-            self.packets.sendto(packet, (ip, port))
+        for _ in range(2):
+            try:
+                self.packets.sendto(packet, (ip, port))
+            except OSError:  # perhaps the word about an earlier packet, and this one has not gone
+                continue
+            return
+
+    def refusals(self) -> Iterator[Address]:
+        """Where packets of ours went and nobody listens, as the hosts there said (ICMP)."""
+        while self._hears_errors:
+            try:
+                _, facts, _, to = self.packets.recvmsg(0, 512, _MSG_ERRQUEUE)
+            except OSError:  # no more of them
+                return
+            # Each fact is a struct sock_extended_err: it begins with the errno.
+            numbers = [struct.unpack_from("=I", data)[0] for _, _, data in facts if len(data) >= 4]
+            if errno.ECONNREFUSED in numbers:
+                yield to[0].removeprefix(_MAPPED), to[1]
 
     def received(self, most: int) -> Iterator[tuple[Address, bytes]]:
         """The packets that have arrived, at most `most`."""

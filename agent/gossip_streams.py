@@ -24,7 +24,12 @@ _CHUNK = 1 << 16
 
 
 class StreamFailed(Exception):
-    """An exchange that we began and that came to nothing; the text is Go's, for the one who asked."""
+    """An exchange that we began and that came to nothing; the text is Go's, for the one who asked.
+    `refused`: the host said that nobody listens there."""
+
+    def __init__(self, text: str, refused: bool = False) -> None:
+        super().__init__(text)
+        self.refused = refused
 
 
 async def exchange(request: StreamRequest, inbound: Inbound, source: str) -> StreamMessage:
@@ -48,7 +53,8 @@ async def exchange(request: StreamRequest, inbound: Inbound, source: str) -> Str
     except OSError as error:
         words = os.strerror(error.errno).lower() if error.errno else str(error)
         what = f"read tcp {place}: read" if connected else f"dial tcp {place}: connect"
-        raise StreamFailed(f"{what}: {words}") from None
+        refused = not connected and isinstance(error, ConnectionRefusedError)
+        raise StreamFailed(f"{what}: {words}", refused) from None
 
 
 async def _answer(reader: asyncio.StreamReader, inbound: Inbound) -> StreamMessage:

@@ -161,6 +161,13 @@ class GossipThread:
 
     def _readable(self) -> None:
         self.read_packets(_PACKETS)
+        now = self._world.now()
+        for address in self.sockets.refusals():
+            self.guard("refusal", self.serf.packet_refused, address, now)
+        # uvloop does not look any more at a socket that had an error to tell, and does not say so.
+        descriptor = self.sockets.packets.fileno()
+        self._loop.remove_reader(descriptor)
+        self._loop.add_reader(descriptor, self._readable)
         self._driver.wake()
 
     def read_packets(self, most: int) -> None:
@@ -232,13 +239,14 @@ class GossipThread:
         serf, now = self.serf, self._world.now
         answer: StreamMessage | None = None
         why = "internal error"
+        refused = False
         try:
             answer = await exchange(request, serf.inbound(), self.sockets.source)
         except StreamFailed as error:
-            why = str(error)
+            why, refused = str(error), error.refused
         finally:  # whatever happened, somebody may wait for the outcome
             if answer is None:
-                self.guard("stream", serf.stream_failed, request.id, why, now())
+                self.guard("stream", serf.stream_failed, request.id, why, now(), refused)
             else:
                 self.guard("stream", serf.stream_answered, request.id, answer, now())
             self._driver.wake()
@@ -293,6 +301,11 @@ class GossipThread:
             else:
                 found.update({(target.ip, target.port): target for target in outcome})
         return list(found.values()), errors
+
+    def look_at(self, ip: str) -> None:
+        """Probe the member at this address out of turn."""
+        self.guard("hint", self.serf.look_at, ip, self._world.now())
+        self._driver.wake()
 
     async def call(self, work: Callable[[float], T]) -> T:
         """Do something with the machine, and what follows from it."""

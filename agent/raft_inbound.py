@@ -46,8 +46,9 @@ class Follower(Protocol):
 class Inbound(asyncio.Protocol):
     """One connection from another server."""
 
-    def __init__(self, follower: Follower) -> None:
+    def __init__(self, follower: Follower, address: str) -> None:
         self._follower = follower
+        self.address = address  # where it comes from
         self._requests = Requests()
         self._transport: asyncio.Transport | None = None
         self._open: deque[_Slot] = deque()

@@ -61,6 +61,7 @@ class RaftTransport:
         self._watch: LeaderWatch
         self._header: dict[str, object] = {}
         self._closed = False
+        self.on_gone: Callable[[str], None] = lambda address: None  # a connection from there has ended
 
     def attach(self, raft: RaftService) -> None:
         """Begin to work for this service."""
@@ -70,7 +71,7 @@ class RaftTransport:
 
     def protocol(self, peer: Peer) -> asyncio.Protocol:
         """What a connection that begins with byte 1 goes on with."""
-        inbound = Inbound(self)
+        inbound = Inbound(self, peer.address)
         self._inbound.add(inbound)
         return inbound
 
@@ -179,6 +180,7 @@ class RaftTransport:
 
     def gone(self, inbound: Inbound) -> None:
         self._inbound.discard(inbound)
+        self.on_gone(inbound.address)
         for number in [number for number, asked in self._asked.items() if asked is inbound]:
             del self._asked[number]
         if self._closed or inbound.source != self._raft.leader_id or not inbound.source:

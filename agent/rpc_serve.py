@@ -64,8 +64,11 @@ class RpcServer:
         calls: RpcCalls,
         limits: Limits | None = None,
         session: Settings = Settings(),  # noqa: B008
+        gone: Callable[[str], None] = lambda address: None,
     ) -> None:
+        """`gone(address)`: the connection of a peer there has ended."""
         self.loop = loop
+        self.gone = gone
         self.calls = calls
         self.limits = limits
         self.session = session
@@ -319,6 +322,7 @@ class _Multiplexed(Mux):
         for caller, _ in self._callers.values():
             caller.close()
         self._callers.clear()
+        self._server.gone(self._peer.address)
 
 
 class _Single(asyncio.Protocol):

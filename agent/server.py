@@ -61,10 +61,11 @@ class Server:
         self._documents = Documents(agent.world)
         self._calls = agent.calls
         self._transport = transport
+        transport.on_gone = cluster.lan.look_at
         self._cluster = cluster
         self._sessions = Sessions(self.store, raft, agent.datacenter, agent.world, self._log)
         self._limits = RequestLimits(agent.world, config)
-        self._rpc = RpcServer(loop, agent.calls, self._limits)
+        self._rpc = RpcServer(loop, agent.calls, self._limits, gone=cluster.lan.look_at)
         self._listener = RpcListener(
             loop,
             agent.addresses.bind,

@@ -109,7 +109,7 @@ class Memberlist:
             request = messages.indirect_ping_of(messages.fields_of(message))
             self._prober.indirect_ping(request, source, now)
         elif kind == messages.NACK:
-            self._prober.nack(messages.nack_of(messages.fields_of(message)))
+            self._prober.nack(messages.nack_of(messages.fields_of(message)), now)
         else:
             raise DecodeError(f"message of type {kind}")
 
@@ -199,13 +199,24 @@ class Memberlist:
             self.stream_failed(id, "an answer of another kind", now)
         return None
 
-    def stream_failed(self, id: int, error: str, now: float) -> None:
-        """A StreamRequest met no connection, no answer, or a broken one."""
+    def stream_failed(self, id: int, error: str, now: float, refused: bool = False) -> None:
+        """A StreamRequest met no connection, no answer, or a broken one. `refused`: the host said that
+        nobody listens there."""
+        if refused:
+            self._prober.stream_refused(id, now)
         if id in self._push_pulls:
             (address, port), join = self._push_pulls[id]
             if not join:
                 self._outbox.log("warn", f"push/pull with {address}:{port} failed: {error}")
             self._exchanged(id, error)
+
+    def look_at(self, ip: str, now: float) -> None:
+        """A connection to this address broke: is the member there gone?"""
+        self._prober.look_at(ip, now)
+
+    def packet_refused(self, to: Address, now: float) -> None:
+        """The host said that nobody listens where a packet of ours went (ICMP port unreachable)."""
+        self._prober.packet_refused(to, now)
 
     def _exchanged(self, id: int, error: str) -> None:
         to, join = self._push_pulls.pop(id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from random import Random
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from core.gossip.awareness import Awareness
 from core.gossip.delegate import Delegate
@@ -28,6 +28,7 @@ from core.gossip.settings import ALONE, GossipSettings
 from core.gossip.timers import Timers
 
 _STREAM_PROTOCOL, _NACK_PROTOCOL = 3, 4  # the protocol versions from which on these are understood
+_SOON_LIMIT = 64  # probes out of turn that wait
 _RELAYS_LIMIT = 1024  # pings for others at a time; who asks for more is not a friend
 
 
@@ -42,6 +43,7 @@ class _Probe(Struct, eq=False):
     indirect: bool = False  # the direct ping was not answered in time
     stream: int = 0  # the id of the ping by stream
     reached: bool = False  # that one was answered
+    refused: set[str] = field(default_factory=set)  # ways on which its host said that nobody listens
     nacks_wanted: int = 0
     nacks: int = 0
 
@@ -52,6 +54,7 @@ class _Relay(Struct, eq=False):
     to: Address
     seq: int
     nack: bool
+    target: Address
 
 
 class Prober:
@@ -72,6 +75,7 @@ class Prober:
         self._seq = 0
         self._probe: _Probe | None = None
         self._overdue = False  # the next probe waits for this one to end
+        self._soon: list[Node] = []  # to be probed out of turn
         self._relays: dict[int, _Relay] = {}
 
     def start(self, now: float) -> None:
@@ -88,11 +92,25 @@ class Prober:
         else:
             self._overdue = True
 
+    def look_at(self, ip: str, now: float) -> None:
+        """Something else says that whoever is at this address may be gone: probe it out of turn."""
+        own, soon = self._membership.local, self._soon
+        there = (node for node in self._membership.nodes if node.address == ip and node.state == ALIVE)
+        soon += [node for node in there if node is not own and node not in soon][: _SOON_LIMIT - len(soon)]
+        if self._probe is None and self._soon:
+            self._next(now)
+
     def _next(self, now: float) -> None:
-        forget = now - self._settings.gossip_to_the_dead
-        node = self._membership.nodes.next_to_probe(self._membership.name, forget)
-        if node is None:
-            return
+        node: Node | None
+        if self._soon:
+            node = self._soon.pop(0)
+            if node.state != ALIVE:
+                return
+        else:
+            forget = now - self._settings.gossip_to_the_dead
+            node = self._membership.nodes.next_to_probe(self._membership.name, forget)
+            if node is None:
+                return
         deadline = now + self._awareness.scale(self._settings.probe_interval)
         probe = self._probe = _Probe(self._next_seq(), node, node.incarnation, now, deadline)
         message = encode_ping(self._ping(probe.seq, node.name))
@@ -113,7 +131,7 @@ class Prober:
 
     def _ask_others(self, probe: _Probe, now: float) -> None:
         """No answer so far: try by way of others, and by stream."""
-        if self._probe is not probe:
+        if self._probe is not probe or probe.indirect:
             return
         probe.indirect = True
         own, node, settings = self._membership.local, probe.node, self._settings
@@ -146,7 +164,7 @@ class Prober:
             self._done(-1, now)
             return
         # Those who were asked and did not even say nack cannot hear us: it may be us.
-        silent = max(probe.nacks_wanted - probe.nacks, 0) if probe.nacks_wanted else 1
+        silent = max(probe.nacks_wanted - probe.nacks, 0) if probe.nacks_wanted else int(not probe.refused)
         name = self._membership.name
         self._outbox.log("info", f"suspect {probe.node.name} has failed, no acks received")
         self._membership.suspect(Suspect(probe.incarnation, probe.node.name, name), now)
@@ -155,7 +173,7 @@ class Prober:
     def _done(self, delta: int, now: float) -> None:
         self._probe = None
         self._awareness.add(delta)
-        if self._overdue:
+        if self._overdue or self._soon:
             self._overdue = False
             self._next(now)
 
@@ -179,10 +197,35 @@ class Prober:
         if relay is not None:
             self._outbox.send(relay.to, encode_ack(Ack(relay.seq)))
 
-    def nack(self, nack: Nack) -> None:
+    def nack(self, nack: Nack, now: float) -> None:
         """Somebody pinged for us, in vain."""
         if self._probe is not None and nack.seq == self._probe.seq:
             self._probe.nacks += 1
+            self._hasten(self._probe, now)
+
+    # Where a process died and its host lives on, the host refuses packets and connections. Once it has
+    # refused both, and all who were asked have pinged in vain, waiting longer tells nothing new.
+
+    def packet_refused(self, to: Address, now: float) -> None:
+        """The host said that nobody listens where a packet of ours went."""
+        probe = self._probe
+        if probe is not None and probe.node.endpoint == to:
+            probe.refused.add("packet")
+            self._ask_others(probe, now)
+            self._hasten(probe, now)
+        for seq in [seq for seq, relay in self._relays.items() if relay.target == to]:
+            self._give_up(seq, now)
+
+    def stream_refused(self, id: int, now: float) -> None:
+        """The host said that nobody listens where a stream of ours went."""
+        probe = self._probe
+        if probe is not None and id and probe.stream == id:
+            probe.refused.add("stream")
+            self._hasten(probe, now)
+
+    def _hasten(self, probe: _Probe, now: float) -> None:
+        if len(probe.refused) == 2 and probe.nacks >= probe.nacks_wanted:
+            self._judge(probe, now)
 
     def stream_answered(self, id: int, ack: Ack) -> None:
         """A ping by stream was answered."""
@@ -203,8 +246,8 @@ class Prober:
         if len(self._relays) >= _RELAYS_LIMIT:
             return
         seq = self._next_seq()
-        self._relays[seq] = _Relay(_answer_to(request, source), request.seq, request.nack)
         to = (request.target, request.port or self._membership.local.port)
+        self._relays[seq] = _Relay(_answer_to(request, source), request.seq, request.nack, to)
         self._outbox.send(to, encode_ping(self._ping(seq, request.node)))
         self._timers.at(now + self._settings.probe_timeout, partial(self._give_up, seq))
 

@@ -157,9 +157,17 @@ class Serf:
         self._listener.now = now
         self.memberlist.stream_answered(id, answer, now)
 
-    def stream_failed(self, id: int, error: str, now: float) -> None:
+    def stream_failed(self, id: int, error: str, now: float, refused: bool = False) -> None:
         """A stream that we asked for brought none."""
-        self.memberlist.stream_failed(id, error, now)
+        self.memberlist.stream_failed(id, error, now, refused)
+
+    def look_at(self, ip: str, now: float) -> None:
+        """A connection to this address broke: probe the member there out of turn."""
+        self.memberlist.look_at(ip, now)
+
+    def packet_refused(self, to: Address, now: float) -> None:
+        """A packet of ours went where nobody listens, as the host there said."""
+        self.memberlist.packet_refused(to, now)
 
     def inbound(self) -> Inbound:
         """A parser for one stream."""

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.gossip_sockets import Sockets
 from core.errors import ConfigError, Invalid, Unavailable
 from core.gossip.member import FAIL, JOIN, LEAVE, UPDATE, MemberEvent, QueryEvent
 from tests.agent.gossip_pools import Listener, address, make, running, until
+from tests.harness import until as poll
 
 
 def kinds(listener: Listener, name: str) -> list[str]:
@@ -195,6 +197,24 @@ def test_other_families_and_wildcards(bind: str, advertise: str) -> None:
             await until("b has failed", lambda: a.statuses()["b"] == "failed")
 
     asyncio.run(scene())
+
+
+def test_a_host_says_that_nobody_listens() -> None:
+    one, other = Sockets("lan", address(), 0), Sockets("lan", address(), 0)
+    place, nobody = (other.host, other.port), (address(), one.port)
+    try:
+        one.send(place, b"heard")
+        poll("it arrives", lambda: [packet for _, packet in other.received(1)] == [b"heard"])
+        assert not list(one.refusals())
+        one.send(nobody, b"unheard")
+        assert poll("it is refused", lambda: list(one.refusals())) == [nobody]
+        one.send(nobody, b"unheard")
+        one.send(place, b"heard")  # the word about the one before keeps none back
+        poll("it arrives", lambda: [packet for _, packet in other.received(1)] == [b"heard"])
+        assert poll("it is refused", lambda: list(one.refusals())) == [nobody]
+    finally:
+        one.close()
+        other.close()
 
 
 def test_an_address_in_use() -> None:

@@ -109,6 +109,7 @@ class Cluster:
         self.delay = (0.0005, 0.002)
         self.down: set[str] = set()  # killed: neither hears nor speaks nor ticks
         self.frozen: set[str] = set()  # stands still: what is sent to it waits
+        self.refuses: Callable[[str, str], bool] = lambda a, b: False  # who is told that nobody listens there
         self.cut: Callable[[str, str], bool] = lambda a, b: False
         self.udp_cut: Callable[[str, str], bool] = lambda a, b: False
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -221,6 +222,9 @@ class Cluster:
         target = self.by_address.get(to, "")
         if source in self.down or self.cut(source, target) or self.udp_cut(source, target):
             return
+        if self.refuses(source, target):
+            self.at(self.now + self._latency(), lambda: self._refuse(source, to))
+            return
         if self.rng.random() >= self.loss:
             self.at(self.now + self._latency(), lambda: self._deliver(self.nodes[source], target, packet))
 
@@ -231,6 +235,11 @@ class Cluster:
             self.nodes[target].receive(source.local_node.endpoint, packet, self.now)
             self.settle(target)
 
+    def _refuse(self, source: str, to: Address) -> None:
+        if source not in self.down:
+            self.nodes[source].packet_refused(to, self.now)
+            self.settle(source)
+
     def _stream(self, source: str, stream: StreamRequest) -> None:
         self.at(self.now + 2 * self._latency(), lambda: self._answer(source, stream))
 
@@ -239,7 +248,10 @@ class Cluster:
             return
         client, target = self.nodes[source], self.by_address.get(stream.to, "")
         if not target or target in self.down | self.frozen or self.cut(source, target):
-            client.stream_failed(stream.id, "connection refused", self.now)
+            refused = self.refuses(source, target)
+            client.stream_failed(stream.id, "connection refused", self.now, refused)
+        elif self.refuses(source, target):
+            client.stream_failed(stream.id, "connection refused", self.now, True)
         else:
             server = self.nodes[target]
             try:

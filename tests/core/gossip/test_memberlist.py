@@ -45,6 +45,34 @@ def test_a_killed_node_of_three_is_dead_exactly_four_seconds_after_suspicion(see
     assert [len(cluster.delegates[name].what("dead", "n2")) for name in survivors] == [1, 1]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_whose_host_refuses_for_it_is_suspected_at_once(seed: int) -> None:
+    """Packets and streams are refused to all: nobody waits for the end of a probe."""
+    cluster = Cluster(seed)
+    names = cluster.build(5)
+    cluster.run(5)
+    cluster.kill("n4")
+    cluster.refuses = lambda source, target: target == "n4"
+    rest = names[:-1]
+    cluster.nodes["n0"].look_at(cluster.address("n4")[0], cluster.now)  # its connections broke
+    cluster.settle("n0")
+    took = cluster.until(lambda: cluster.state("n0", "n4") == SUSPECT, 10)
+    assert took < 1.5  # no later than the probe that was under way
+    lived = took + cluster.until(lambda: all(cluster.state(name, "n4") == DEAD for name in rest), 10)
+    assert 4.0 < lived < 6.0
+    assert all(cluster.nodes[name].health_score == 0 for name in rest)  # nobody doubts itself for it
+
+
+def test_refused_to_one_but_reached_by_others_is_not_suspected() -> None:
+    """A firewall that rejects between two nodes: the others' word counts."""
+    cluster = Cluster()
+    cluster.build(4)
+    cluster.refuses = lambda source, target: {source, target} == {"n0", "n1"}
+    cluster.run(60)
+    assert not any("suspect" in text for _, text in cluster.log)
+    assert not cluster.delegates["n0"].what("dead", "n1")
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_killed_node_of_ten_dies_within_bounds_everywhere(seed: int) -> None:
     cluster = Cluster(seed)
