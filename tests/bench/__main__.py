@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.bench import gossip, load
+from tests.bench import cluster, gossip, load
 from tests.bench.reference import appends_per_second
 from tests.harness import CTL, ENVIRONMENT, ROOT, Agent, own_address, until
 
@@ -250,6 +250,9 @@ def main() -> None:
             bench = Bench(agent, reference, chosen.seconds, chosen.rounds)
             _measure(bench)
         _show(start_row(folder, chosen.rounds))
+        (folder / "cluster").mkdir()
+        for line in cluster.rows(folder / "cluster", chosen.seconds, chosen.rounds):
+            _show(Row(*line))
     for line in gossip.rows():
         _show(Row(*line))
 
