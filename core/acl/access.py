@@ -5,11 +5,15 @@
     require(...)                       the same, or Denied with the reason
 
 Names of resources and levels are the rule language's (reference/http.md, column ACL). Resources without
-names (acl, keyring, operator, mesh) are asked with the name ""."""
+names (acl, keyring, operator, mesh, peering) are asked with the name "". Snapshots need acl:write. To
+`list` keys needs no right unless acl.enable_key_list_policy is on: what is listed is then filtered by
+`read`."""
 
 from __future__ import annotations
 
 from typing import Literal, Protocol
+
+from msgspec import Struct
 
 Resource = Literal[
     "acl",
@@ -21,11 +25,21 @@ Resource = Literal[
     "mesh",
     "node",
     "operator",
+    "peering",
     "query",
     "service",
     "session",
 ]
 Access = Literal["read", "list", "write"]
+
+
+class Decision(Struct, frozen=True):
+    """Why something is allowed or not: the rule that decided and its policy, or the default policy."""
+
+    allowed: bool
+    policy: str = ""  # the name of the policy; "" where no rule speaks of the name
+    rule: str = ""
+    default: str = ""  # "allow" or "deny" where no rule speaks of the name
 
 
 class Authorizer(Protocol):
@@ -54,6 +68,9 @@ class Authorizer(Protocol):
     def require_below(self, resource: Resource, prefix: str, access: Access) -> None:
         """Denied unless `allows_below`."""
 
+    def explain(self, resource: Resource, name: str, access: Access) -> Decision:
+        """What `allows` says, and why."""
+
 
 class Unlimited:
     """The judge where ACLs are off: everything may be done."""
@@ -78,6 +95,10 @@ class Unlimited:
 
     def require_below(self, resource: Resource, prefix: str, access: Access) -> None:
         """Granted."""
+
+    def explain(self, resource: Resource, name: str, access: Access) -> Decision:
+        """Allowed, since ACLs are off."""
+        return Decision(True, default="allow")
 
 
 UNLIMITED = Unlimited()

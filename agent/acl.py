@@ -1,0 +1,96 @@
+"""Tokens and their judges, as this agent knows them (endpoint.Permissions): a server looks into its own
+state, a client agent asks a server and remembers what it was told (agent/acl_client.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from core.acl.builtin import ANONYMOUS_SECRET
+from core.acl.resolve import not_found
+from core.store.watch import Watch
+
+if TYPE_CHECKING:
+    from agent.tokens import AgentTokens
+    from agent.world import World
+    from core.acl.authorizer import Judge
+    from core.acl.resolve import Judges
+    from core.store.acl_structs import ACLPolicy, ACLRole
+    from core.store.state import Store
+
+_TABLES = ("acl-tokens", "acl-policies", "acl-roles")
+_MAX_JUDGES = 8192
+
+
+class ServerPermissions:
+    """Permissions of a server: all tokens are in its state. `changed()` is called after a change of ACLs:
+    what was answered to a token before may no longer be given to it."""
+
+    def __init__(
+        self,
+        store: Store,
+        judges: Judges,
+        tokens: AgentTokens,
+        world: World,
+        changed: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._judges = judges
+        self._tokens = tokens
+        self._world = world
+        self._changed = changed
+        self._known: dict[str, Judge] = {}
+        self._watch()
+
+    def token(self, given: str) -> str:
+        """The token that counts: the one given with a request, else the agent's default token."""
+        return given or self._tokens.secret("default")
+
+    def known(self, token: str) -> Judge:
+        """The judge of a token (`""`: the anonymous one). Denied ("ACL not found") when there is none."""
+        judge = self._known.get(token)
+        if judge is None:
+            judge = self._resolve(token)
+            if len(self._known) >= _MAX_JUDGES:
+                self._known.clear()
+            self._known[token] = judge
+        if judge.expires_at and judge.expires_at <= self._world.wall():
+            raise not_found()
+        return judge
+
+    async def find(self, token: str) -> Judge:
+        """The same: a server needs to ask nobody."""
+        return self.known(token)
+
+    def role(self, role_id: str) -> ACLRole | None:
+        """A role by its id."""
+        return self._store.acl_roles.rows.get(role_id.lower())
+
+    def policy(self, policy_id: str) -> ACLPolicy | None:
+        """A policy by its id."""
+        return self._store.acl_policies.rows.get(policy_id.lower())
+
+    def _resolve(self, token: str) -> Judge:
+        judge = self._judges.recovery(token, self._tokens.secret("agent_recovery"))
+        if judge is not None:
+            return judge
+        row = self._store.token_by_secret(token or ANONYMOUS_SECRET)
+        if row is not None:
+            return self._judges.of(row, self)
+        if token:
+            raise not_found()
+        return self._judges.of_nobody()
+
+    def forget(self) -> None:
+        """What was known holds no longer."""
+        self._known.clear()
+        self._changed()
+
+    def _watch(self) -> None:
+        watch = Watch()
+        self._store.watch_cell(watch, *_TABLES)
+        watch.on_fire(self._fired)
+
+    def _fired(self) -> None:
+        self._watch()
+        self.forget()
