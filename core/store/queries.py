@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from core.errors import Invalid
+from core.store import query_templates
 from core.store.structs import PreparedQuery
 from core.store.view import View
 from core.store.watch import Watch
@@ -22,17 +23,25 @@ class QueryReads(View):
         self.watch_cell(watch, "prepared-queries")
         return self.index("prepared-queries"), self.queries.rows.get(query_id.lower())
 
-    def query_resolve(self, id_or_name: str, watch: Watch | None = None) -> tuple[int, PreparedQuery | None]:
-        """The query with this id or exact name, else the template whose name is the longest prefix."""
+    def query_resolve(
+        self, id_or_name: str, segment: str = "", watch: Watch | None = None
+    ) -> tuple[int, PreparedQuery | None]:
+        """The query with this id or name, else what the template whose name is the longest prefix makes of
+        it for an agent of `segment`. Invalid for the id of a template."""
         self.watch_cell(watch, "prepared-queries")
+        if not id_or_name:
+            raise Invalid("Missing query ID")
         index, rows = self.index("prepared-queries"), self.queries.rows
-        found = rows.get(id_or_name.lower())
+        key = id_or_name.lower()
+        found = rows.get(key)
         if found is not None:
+            if found.template.type:
+                raise Invalid("prepared query templates can only be resolved up by name, not by ID")
             return index, found
-        for length in range(len(id_or_name), -1, -1):
-            for key in self.queries.group("name", id_or_name[:length]):
-                if rows[key].template.type or length == len(id_or_name):
-                    return index, rows[key]
+        for length in range(len(key), -1, -1):
+            for query_id in self.queries.group("name", key[:length]):
+                if rows[query_id].template.type or length == len(key):
+                    return index, query_templates.render(rows[query_id], id_or_name, segment)
         return index, None
 
 
@@ -41,7 +50,7 @@ def put(view: View, index: int, query: PreparedQuery) -> None:
     if not query.id:
         raise Invalid("Missing query ID")
     key = query.id.lower()
-    same_name = [other for other in view.queries.group("name", query.name) if other != key]
+    same_name = [other for other in view.queries.group("name", query.name.lower()) if other != key]
     if query.name:
         if same_name:
             raise Invalid(f"name '{query.name}' aliases an existing query name")
@@ -51,6 +60,10 @@ def put(view: View, index: int, query: PreparedQuery) -> None:
         raise Invalid("a query template with an empty name already exists")
     if query.session and query.session not in view.sessions:
         raise Invalid(f'invalid session "{query.session}"')
+    try:
+        query_templates.check(query)
+    except Invalid as error:
+        raise Invalid(f"failed compiling template: {error}") from None
     existing = view.queries.get(key)
     created = index if existing is None else existing.create_index
     view.queries.put(key, replace(query, create_index=created, modify_index=index))

@@ -345,11 +345,21 @@ class TxnResponse(Struct, frozen=True, gc=False, rename=go_name):
     errors: list[TxnError] | None = None
 
 
+class QueryFailoverTarget(Struct, frozen=True, gc=False, rename=go_name):
+    """A place that a prepared query fails over to."""
+
+    peer: str = ""
+    datacenter: str = ""
+
+
 class QueryDatacenterOptions(Struct, frozen=True, gc=False, rename=go_name):
-    """Where a prepared query fails over to."""
+    """Where a prepared query fails over to: the nearest datacenters, then named ones; or `targets`."""
+
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset(("targets",))  # since Consul 1.14
 
     nearest_n: int = 0
     datacenters: list[str] | None = None
+    targets: list[QueryFailoverTarget] | None = None
 
 
 class QueryDNSOptions(Struct, frozen=True, gc=False, rename=go_name):

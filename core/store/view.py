@@ -117,7 +117,7 @@ class View:
         )
         self.queries: Table[str, structs.PreparedQuery] = self.add_table(
             "prepared-queries",
-            name=lambda key, row: row.name if row.name or row.template.type else None,
+            name=lambda key, row: row.name.lower() if row.name or row.template.type else None,
             session=lambda key, row: row.session or None,
         )
 

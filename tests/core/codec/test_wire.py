@@ -24,7 +24,7 @@ NAMES = {
     "LegacyACL": "ACL",
     "LegacyACLRequest": "ACLRequest",
 }
-LATER = {"ACLTemplateVariables", "ACLTemplatedPolicy"}  # of versions after the recorded one
+LATER = {"ACLTemplateVariables", "ACLTemplatedPolicy", "QueryFailoverTarget"}  # of versions after the recorded one
 CLASSES = [
     cls
     for module in (structs, acl_structs)

@@ -378,11 +378,20 @@ def test_query_names_are_unique_and_found(bench: Bench) -> None:
     assert str(query(bench, "create", id="5", name="1")) == "name '1' aliases an existing query ID"
     assert str(query(bench, "create", id="5", template=template)).startswith("a query template with an empty")
     assert str(query(bench, "create", id="5", session="s")) == 'invalid session "s"'
+    assert str(query(bench, "create", id="5", name="EXACT")).startswith("name 'EXACT' aliases")
     assert str(query(bench, "create")) == "Missing query ID"
-    for wanted, found in (("1", "1"), ("exact", "1"), ("geo-x", "3"), ("ge-x", "2"), ("other", "4")):
+    bad = QueryTemplateOptions("name_prefix_match", "(")
+    assert str(query(bench, "create", id="5", name="n", template=bad)).startswith(
+        "failed compiling template: Bad Regexp: error parsing regexp: missing closing )"
+    )
+    by_name = (("1", "1"), ("exact", "1"), ("Exact", "1"), ("geo-x", "3"), ("GEO-x", "3"), ("ge-x", "2"))
+    for wanted, found in (*by_name, ("other", "4")):
         resolved = bench.store.query_resolve(wanted)[1]
         assert resolved is not None
         assert resolved.id == found
+    for wanted, why in (("2", "templates can only be resolved up by name"), ("", "Missing query ID")):
+        with pytest.raises(Invalid, match=why):
+            bench.store.query_resolve(wanted)
     query(bench, "delete", id="4")
     assert bench.store.query_resolve("other") == (bench.index, None)
     assert bench.store.query_resolve("exac")[1] is None
