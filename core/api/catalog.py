@@ -26,6 +26,7 @@ from core.api.endpoint import (
 )
 from core.codec import gojson
 from core.errors import BadRequest, Invalid
+from core.node.distance import nearest_first
 from core.store import commands
 from core.store.state import Store
 from core.store.structs import DeregisterRequest, HealthCheck, Node, NodeService, RegisterRequest
@@ -33,10 +34,12 @@ from core.store.watch import Watch
 
 
 class NodesRequest(Struct, frozen=True):
-    """Which nodes (or services) of the whole catalog: by metadata, and filter."""
+    """Which nodes (or services) of the whole catalog: by metadata, and filter; those next to the node
+    `near` first."""
 
     node_meta: tuple[tuple[str, str], ...] = ()
     filter: str = ""
+    near: str = ""
 
 
 class NameRequest(Struct, frozen=True):
@@ -47,7 +50,8 @@ class NameRequest(Struct, frozen=True):
 
 
 class ServiceRequest(Struct, frozen=True):
-    """structs.ServiceSpecificRequest: the instances of a service, or those at one service address."""
+    """structs.ServiceSpecificRequest: the instances of a service, or those at one service address; those
+    next to the node `near` first."""
 
     name: str
     tags: tuple[str, ...] = ()
@@ -56,6 +60,7 @@ class ServiceRequest(Struct, frozen=True):
     connect: bool = False
     ingress: bool = False
     address: str = ""
+    near: str = ""
 
 
 def matches_meta(host: Node | None, wanted: tuple[tuple[str, str], ...]) -> bool:
@@ -69,7 +74,9 @@ def _list_nodes(view: Store, args: NodesRequest, watch: Watch | None) -> Answer:
     if args.filter:
         keep = filter.compile(args.filter, "node")
         nodes = [item for item in nodes if keep(item)]
-    return Answer(index, nodes)
+    # Answers in order of distance are not remembered: no watch tells that the nodes have moved.
+    ordered = nearest_first(view, args.near, nodes, lambda item: item.node)
+    return Answer(index, ordered, remember=not args.near)
 
 
 def _list_services(view: Store, args: NodesRequest, watch: Watch | None) -> Answer:
@@ -88,7 +95,8 @@ def _service_nodes(view: Store, args: ServiceRequest, watch: Watch | None) -> An
     if args.filter:
         keep = filter.compile(args.filter, "service_node")
         pairs = [pair for pair in pairs if keep(pair)]
-    return Answer(index, pairs, remember=bool(pairs))
+    ordered = nearest_first(view, args.near, pairs, lambda pair: pair[0].node)
+    return Answer(index, ordered, remember=bool(pairs) and not args.near)
 
 
 def is_mesh_capable(service: NodeService, name: str) -> bool:
@@ -182,8 +190,14 @@ def _listing(read: Read, args: Any, options: QueryOptions, each: Callable[[Any],
     return Question(read, args, options, body, True, each)
 
 
+def near(agent: AgentDoor, request: Request) -> str:
+    """The node that `?near` names, `_agent` being the agent's own."""
+    wanted = request.query.get("near")
+    return agent.node_name if wanted == "_agent" else wanted
+
+
 def _nodes_request(agent: AgentDoor, request: Request, options: QueryOptions) -> NodesRequest:
-    return NodesRequest(tuple(node_meta(request).items()), options.filter)
+    return NodesRequest(tuple(node_meta(request).items()), options.filter, near(agent, request))
 
 
 def nodes(agent: AgentDoor, request: Request) -> Outcome:
@@ -207,7 +221,8 @@ def service_request(
         raise BadRequest("Missing service name")
     tags = tuple(tag for tag in request.query.all("tag") if tag)
     meta = tuple(node_meta(request).items())
-    return ServiceRequest(request.rest, tags, meta, options.filter, connect, ingress)
+    close_to = near(agent, request)
+    return ServiceRequest(request.rest, tags, meta, options.filter, connect, ingress, near=close_to)
 
 
 def _pair(item: tuple[Node, NodeService]) -> render.Json:

@@ -6,10 +6,18 @@ from msgspec import Struct
 
 from core.api import filter, render
 from core.api.blocking import node_meta, query_options
-from core.api.catalog import NameRequest, ServiceRequest, is_mesh_capable, matches_meta, service_request
+from core.api.catalog import (
+    NameRequest,
+    ServiceRequest,
+    is_mesh_capable,
+    matches_meta,
+    near,
+    service_request,
+)
 from core.api.endpoint import AgentDoor, Answer, Outcome, Question, Read, Reply, Request, Route
 from core.codec import gojson
 from core.errors import BadRequest
+from core.node.distance import nearest_first
 from core.store.state import Store
 from core.store.structs import PASSING, CheckServiceNode, HealthCheck
 from core.store.watch import Watch
@@ -19,12 +27,14 @@ _FALSE = ("0", "f", "F", "FALSE", "false", "False")
 
 
 class ChecksRequest(Struct, frozen=True):
-    """Checks of a service (`service`) or in a state (`state`), by node metadata, and filter."""
+    """Checks of a service (`service`) or in a state (`state`), by node metadata, and filter; those next to
+    the node `near` first."""
 
     service: str = ""
     state: str = ""
     node_meta: tuple[tuple[str, str], ...] = ()
     filter: str = ""
+    near: str = ""
 
 
 def is_passing(item: CheckServiceNode) -> bool:
@@ -43,7 +53,8 @@ def _service_nodes(view: Store, args: ServiceRequest, watch: Watch | None) -> An
     if args.filter:
         keep = filter.compile(args.filter, "check_service_node")
         items = [item for item in items if keep(item)]
-    return Answer(index, items, remember=bool(items))
+    ordered = nearest_first(view, args.near, items, lambda item: item.node.node)
+    return Answer(index, ordered, remember=bool(items) and not args.near)
 
 
 def _node_checks(view: Store, args: NameRequest, watch: Watch | None) -> Answer:
@@ -57,7 +68,8 @@ def _select(
     if args.node_meta:
         checks = [check for check in checks if matches_meta(view.node(check.node, None)[1], args.node_meta)]
     checks = _filtered(checks, args.filter)
-    return Answer(index, checks, remember=remember and not args.node_meta)
+    ordered = nearest_first(view, args.near, checks, lambda check: check.node)
+    return Answer(index, ordered, remember=remember and not args.node_meta and not args.near)
 
 
 def _filtered(checks: list[HealthCheck], expression: str) -> list[HealthCheck]:
@@ -99,7 +111,7 @@ def checks(agent: AgentDoor, request: Request) -> Outcome:
     if not request.rest:
         raise BadRequest("Missing service name")
     meta = tuple(node_meta(request).items())
-    args = ChecksRequest(request.rest, "", meta, options.filter)
+    args = ChecksRequest(request.rest, "", meta, options.filter, near(agent, request))
     return Question(SERVICE_CHECKS, args, options, _checks, True, render.health_check)
 
 
@@ -109,7 +121,7 @@ def state(agent: AgentDoor, request: Request) -> Outcome:
     if not request.rest:
         raise BadRequest("Missing check state")
     meta = tuple(node_meta(request).items())
-    args = ChecksRequest("", request.rest, meta, options.filter)
+    args = ChecksRequest("", request.rest, meta, options.filter, near(agent, request))
     return Question(CHECKS_IN_STATE, args, options, _checks, True, render.health_check)
 
 

@@ -18,6 +18,7 @@ from core.api.remote_structs import (
     NodeServiceList,
     NodeServices,
     NodeSpecificRequest,
+    QuerySource,
     ServiceNode,
     ServiceSpecificRequest,
 )
@@ -57,12 +58,17 @@ def _from_meta(wanted: dict[str, str] | None) -> Meta:
     return tuple(wanted.items()) if wanted else ()
 
 
+def _near(body: DCSpecificRequest | ServiceSpecificRequest | structs.ChecksInStateRequest) -> str:
+    """The node to sort by. Distances between datacenters are not those of the coordinate table."""
+    return body.source.node if body.source.datacenter == body.datacenter else ""
+
+
 def _nodes_fields(args: NodesRequest) -> dict[str, Any]:
-    return {"node_meta_filters": _to_meta(args.node_meta)}
+    return {"node_meta_filters": _to_meta(args.node_meta), "source": QuerySource(node=args.near)}
 
 
 def _nodes_args(body: DCSpecificRequest) -> NodesRequest:
-    return NodesRequest(_from_meta(body.node_meta_filters), body.filter)
+    return NodesRequest(_from_meta(body.node_meta_filters), body.filter, _near(body))
 
 
 def _name_fields(args: NameRequest) -> dict[str, Any]:
@@ -81,6 +87,7 @@ def _service_fields(args: ServiceRequest) -> dict[str, Any]:
         "node_meta_filters": _to_meta(args.node_meta),
         "connect": args.connect,
         "ingress": args.ingress,
+        "source": QuerySource(node=args.near),
     }
 
 
@@ -89,23 +96,27 @@ def _service_args(body: ServiceSpecificRequest) -> ServiceRequest:
     if body.tag_filter:  # before 1.3 there was one tag only
         tags = tuple(body.service_tags or (body.service_tag,))
     meta = _from_meta(body.node_meta_filters)
-    return ServiceRequest(body.service_name, tags, meta, body.filter, body.connect, body.ingress)
+    return ServiceRequest(
+        body.service_name, tags, meta, body.filter, body.connect, body.ingress, near=_near(body)
+    )
 
 
 def _checks_fields(args: ChecksRequest) -> dict[str, Any]:
-    return {"service_name": args.service, "node_meta_filters": _to_meta(args.node_meta)}
+    source = QuerySource(node=args.near)
+    return {"service_name": args.service, "node_meta_filters": _to_meta(args.node_meta), "source": source}
 
 
 def _checks_args(body: ServiceSpecificRequest) -> ChecksRequest:
-    return ChecksRequest(body.service_name, "", _from_meta(body.node_meta_filters), body.filter)
+    return ChecksRequest(body.service_name, "", _from_meta(body.node_meta_filters), body.filter, _near(body))
 
 
 def _state_fields(args: ChecksRequest) -> dict[str, Any]:
-    return {"state": args.state, "node_meta_filters": _to_meta(args.node_meta)}
+    source = QuerySource(node=args.near)
+    return {"state": args.state, "node_meta_filters": _to_meta(args.node_meta), "source": source}
 
 
 def _state_args(body: structs.ChecksInStateRequest) -> ChecksRequest:
-    return ChecksRequest("", body.state, _from_meta(body.node_meta_filters), body.filter)
+    return ChecksRequest("", body.state, _from_meta(body.node_meta_filters), body.filter, _near(body))
 
 
 # --- values -------------------------------------------------------------------------------------------
@@ -186,7 +197,17 @@ def _instances(value: list[CheckServiceNode]) -> dict[str, Any]:
     return {"nodes": value or None}
 
 
-class _ServiceNodes(ReadRemote[ServiceSpecificRequest, structs.IndexedServiceNodes]):
+class _SortedRead(ReadRemote[Any, Any]):
+    """A read whose answer may be sorted by distance: who asks is in the datacenter that is asked."""
+
+    def request(self, work: Question, datacenter: str) -> dict[str, Any]:
+        body = super().request(work, datacenter)
+        if body["Source"]["Node"]:
+            body["Source"]["Datacenter"] = body["Datacenter"]
+        return body
+
+
+class _ServiceNodes(_SortedRead):
     """Catalog.ServiceNodes, which also finds instances by their address."""
 
     def accept(self, body: Any) -> Question:
@@ -230,7 +251,7 @@ KEYS: tuple[Remote, ...] = (
 )
 
 CATALOG: tuple[Remote, ...] = (
-    ReadRemote(
+    _SortedRead(
         catalog.LIST_NODES,
         DCSpecificRequest,
         _nodes_fields,
@@ -287,7 +308,7 @@ CATALOG: tuple[Remote, ...] = (
 )
 
 HEALTH: tuple[Remote, ...] = (
-    ReadRemote(
+    _SortedRead(
         health.SERVICE_NODES,
         ServiceSpecificRequest,
         _service_fields,
@@ -305,7 +326,7 @@ HEALTH: tuple[Remote, ...] = (
         lambda value: {"health_checks": value or None},
         lambda reply: reply.health_checks or [],
     ),
-    ReadRemote(
+    _SortedRead(
         health.SERVICE_CHECKS,
         ServiceSpecificRequest,
         _checks_fields,
@@ -314,7 +335,7 @@ HEALTH: tuple[Remote, ...] = (
         lambda value: {"health_checks": value or None},
         lambda reply: reply.health_checks or [],
     ),
-    ReadRemote(
+    _SortedRead(
         health.CHECKS_IN_STATE,
         structs.ChecksInStateRequest,
         _state_fields,
