@@ -23,6 +23,7 @@ from core.api.endpoint import Answer, Command, Errand, Permissions, Question, Se
 from core.codec.duration import MILLISECOND
 from core.errors import CtlError, Denied, Lost, NoLeader, Unavailable, Unsent
 from core.node.routing import ServerList
+from core.node.wan import NO_PATH, Router
 from core.store.watch import Watch
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Calls:
         self.cache = Cache(self.read, world)
         self.relay: Relay | None = None  # set when there may be other servers
         self.server: ServerDoor | None = None  # set on servers
+        self.router: Router | None = None  # set on servers with a WAN pool
         self.permissions: Permissions | None = None  # set where ACLs are on
         self.leaving = False  # a server that leaves does not wait for another leader
         self._raft = raft
@@ -133,7 +135,7 @@ class Calls:
 
     def _why_not_here(self, datacenter: str) -> CtlError:
         if datacenter and datacenter != self._datacenter:
-            return Unavailable("No path to datacenter")
+            return Unavailable(NO_PATH)
         return NoLeader() if self._raft is not None else Unavailable("No known Consul servers")
 
     def outcome(self, question: Question, watch: Watch | None) -> Answer | CtlError:
@@ -282,9 +284,11 @@ class Calls:
 
     def target(self, datacenter: str) -> ServerFacts:
         """The server to send a call to that cannot be answered here."""
-        if datacenter and datacenter != self._datacenter:
-            raise Unavailable("No path to datacenter")
         raft = self._raft
+        if datacenter and datacenter != self._datacenter and raft is not None:
+            if self.router is None:
+                raise Unavailable(NO_PATH)
+            return self.router.target(datacenter)
         if raft is None:
             server = self.servers.first()
             if server is None:

@@ -21,14 +21,17 @@ from agent.logs import get_logger
 from agent.pool import Pool
 from agent.relay import Bucket, Relay
 from agent.retry_join import GaveUp, RetryJoin, start_join
-from core.errors import CtlError, Unavailable
+from core.errors import CtlError, Lost, Unavailable, Unsent
 from core.gossip.member import ALIVE, MemberEvent, UserEvent
+from core.node.distance import coordinate, datacenters_by_distance
 from core.node.servers import ServerFacts, server_facts
+from core.node.wan import Router
 
 if TYPE_CHECKING:
     from agent.agent import Agent
     from core.gossip.member import GossipEvent
 
+_ANSWER_SECONDS = 5.0  # for what a server can tell at once
 _LOOK_SECONDS = 10.0  # between looks at servers that RPC did not reach, and whether to change servers
 
 
@@ -49,6 +52,9 @@ class Cluster:
         self.wan: GossipPool | None = (
             self._pool(True) if config["server"] and config["ports.serf_wan"] > 0 else None
         )
+        self.router = Router(agent.datacenter, world.random, world.now())
+        if self.wan is not None:
+            agent.calls.router = self.router
         self._servers: dict[str, ServerFacts] = {}  # of our datacenter, by id
         self._unreachable: dict[str, str] = {}  # by id: why RPC did not get there the last time
         self._on_lan: list[Callable[[GossipEvent], None]] = []
@@ -59,7 +65,7 @@ class Cluster:
             self.lan.coordinate,
             self.lan.members,
             agent.calls.run,
-            lambda: "",
+            lambda: agent.tokens.for_agent,
             world,
             get_logger("agent"),
         )
@@ -162,14 +168,16 @@ class Cluster:
         return list(self._servers.values())
 
     def datacenters(self) -> list[str]:
-        """Every datacenter with a server that gossip knows; our own first."""
-        own = self._agent.datacenter
-        found = {own}
-        for member in self.wan.members() if self.wan is not None else ():
-            facts = server_facts(member)
-            if facts is not None:
-                found.add(facts.datacenter)
-        return [own, *sorted(found - {own})]
+        """Every datacenter with a server that gossip knows: our own first, then the nearest."""
+        own, wan = self._agent.datacenter, self.wan
+        if wan is None:
+            return [own]
+        places = [
+            (facts.datacenter, coordinate(wan.coordinate_of(member.name)))
+            for member in wan.members()
+            if (facts := server_facts(member)) is not None and facts.datacenter != own
+        ]
+        return [own, *datacenters_by_distance(coordinate(wan.coordinate()), places)]
 
     def _heard(self, event: GossipEvent) -> None:
         if isinstance(event, MemberEvent):
@@ -180,7 +188,9 @@ class Cluster:
             callback(event)
 
     def _heard_wan(self, event: GossipEvent) -> None:
-        """The WAN pool's members are asked for when they are needed."""
+        if isinstance(event, MemberEvent) and self.wan is not None:
+            found = (server_facts(member) for member in self.wan.members())
+            self.router.update(facts for facts in found if facts is not None)
 
     def _members_changed(self) -> None:
         agent = self._agent
@@ -193,6 +203,24 @@ class Cluster:
             agent.local.server_up()
         agent.local.set_nodes(sum(member.status == ALIVE for member in members))
 
+    async def ask(self, method: str, body: dict[str, Any]) -> Any:
+        """The reply of the first server of our datacenter that can be called. Raises CtlError."""
+        calls = self._agent.calls
+        for _ in range(len(calls.servers) - 1):
+            server = calls.target("")
+            try:
+                return await self._ask(server, method, body)
+            except (Unsent, Lost) as error:
+                self._failed(server, error)
+        return await self._ask(calls.target(""), method, body)
+
+    async def _ask(self, server: ServerFacts, method: str, body: dict[str, Any]) -> Any:
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await self.pool.call(server, method, body)
+        except TimeoutError:
+            raise Lost(f"rpc error making call: {method}: no answer within {_ANSWER_SECONDS:g} s") from None
+
     # servers that gossip shows and RPC does not reach (design: pains row 26)
 
     def rpc_state(self, server_id: str) -> str:
@@ -201,10 +229,14 @@ class Cluster:
         return "" if why is None else f"failed: {why}"
 
     def _failed(self, server: ServerFacts, error: CtlError) -> None:
+        if server.datacenter != self._agent.datacenter:
+            self._log.warn("a server cannot be called", server=server.name, dc=server.datacenter, error=error)
+            return self.router.failed(server)
         self._agent.calls.servers.failed(server)
         if server.id not in self._unreachable:
             self._log.warn("a server is a member but cannot be called", server=server.name, error=str(error))
         self._unreachable[server.id] = str(error)
+        return None
 
     async def _ping(self, server: ServerFacts) -> bool:
         try:
@@ -229,6 +261,7 @@ class Cluster:
             for server_id in self._unreachable.keys() - known:
                 del self._unreachable[server_id]
             await asyncio.sleep(_LOOK_SECONDS)
+            self.router.rebalance(world.now(), len(self.lan.members()))
             if calls.servers.rebalance(world.now(), len(self.lan.members())):
                 await self._check_first()
 

@@ -121,7 +121,14 @@ class Relay:
         if not question.options.min_query_index:
             return await self._now(server, question)
         options = question.options
-        key = (question.read.rpc, question.args, options.min_query_index, options.token, options.allow_stale)
+        key = (
+            question.read.rpc,
+            question.args,
+            options.datacenter,
+            options.min_query_index,
+            options.token,
+            options.allow_stale,
+        )
         shared = self._shared.get(key)
         if shared is None:
             longest = replaced(question, max_query_time=MAX_WAIT)

@@ -1,0 +1,67 @@
+"""The way to other datacenters: their servers, as the WAN pool shows them (protocols/gossip.md 9, rpc.md 4)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+from core.errors import Unavailable
+from core.node.routing import ServerList
+from core.node.servers import ServerFacts
+
+NO_PATH = "No path to datacenter"
+NONE_REACHABLE = "Remote DC has no server currently reachable"
+
+
+class Router:
+    """The servers of every other datacenter, each list in the order in which this server asks them.
+    Times are monotonic seconds."""
+
+    def __init__(self, own: str, chance: random.Random, now: float) -> None:
+        """`own` is this datacenter."""
+        self.own = own
+        self._chance, self._now = chance, now
+        self._lists: dict[str, ServerList] = {}
+        self._known: dict[str, list[ServerFacts]] = {own: []}
+
+    def update(self, servers: Iterable[ServerFacts]) -> None:
+        """Take over what the WAN pool knows now."""
+        known: dict[str, list[ServerFacts]] = {self.own: []}
+        for server in servers:
+            known.setdefault(server.datacenter, []).append(server)
+        for name in self._lists.keys() - known.keys():
+            del self._lists[name]
+        for name, found in known.items():
+            if name != self.own:
+                self._lists.setdefault(name, ServerList(self._chance, self._now)).update(found)
+        self._known = known
+
+    @property
+    def datacenters(self) -> list[str]:
+        """Every datacenter that has or had a server, this one first, the others by name."""
+        return [self.own, *sorted(self._known.keys() - {self.own})]
+
+    def servers(self, datacenter: str) -> ServerList | None:
+        """The servers of another datacenter that are alive; None when there never was one."""
+        return self._lists.get(datacenter)
+
+    def target(self, datacenter: str) -> ServerFacts:
+        """The server of another datacenter to ask. Unavailable in Consul's words."""
+        known = self._lists.get(datacenter)
+        if known is None:
+            raise Unavailable(NO_PATH)
+        server = known.first()
+        if server is None:
+            raise Unavailable(NONE_REACHABLE)
+        return server
+
+    def failed(self, server: ServerFacts) -> None:
+        """A call to this server failed: others of its datacenter are asked before it."""
+        known = self._lists.get(server.datacenter)
+        if known is not None:
+            known.failed(server)
+
+    def rebalance(self, now: float, nodes: int) -> None:
+        """Give every server its share, now and then."""
+        for known in self._lists.values():
+            known.rebalance(now, nodes)
