@@ -23,6 +23,7 @@ class Chars:
         self.ranges, self.negated, self.fold = ranges, negated, fold
 
     def accepts(self, char: str) -> bool:
+        """Whether it is this character."""
         codes = {ord(char)}
         if self.fold:
             codes.update(ord(other) for other in (char.lower(), char.upper()) if len(other) == 1)
@@ -51,6 +52,8 @@ class Assert:
 
 
 class Sequence:
+    """One part after the other."""
+
     __slots__ = ("parts",)
 
     def __init__(self, parts: list[Node]) -> None:
@@ -58,6 +61,8 @@ class Sequence:
 
 
 class Choice:
+    """One of the parts, the first ones preferred."""
+
     __slots__ = ("parts",)
 
     def __init__(self, parts: list[Node]) -> None:
@@ -65,6 +70,8 @@ class Choice:
 
 
 class Repeat:
+    """A part so often, as often as possible, or if `lazy` as seldom."""
+
     __slots__ = ("lazy", "least", "most", "part")
 
     def __init__(self, part: Node, least: int, most: int | None, lazy: bool) -> None:
@@ -120,6 +127,8 @@ def _complement(ranges: Ranges) -> Ranges:
 
 
 class Parser:
+    """Reads one pattern; `groups` counts the groups that it has met."""
+
     def __init__(self, pattern: str) -> None:
         self._text = pattern
         self._at = 0
@@ -128,6 +137,7 @@ class Parser:
         self.groups = 0
 
     def parse(self) -> Node:
+        """The whole pattern. RegexError."""
         node = self._choice()
         if self._at < len(self._text):
             raise self._wrong("unexpected )", self._text)
