@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import describe, identity, settings
+from agent.acl import ServerPermissions
+from agent.acl_client import ClientPermissions
 from agent.archives import Archives
 from agent.calls import Calls
 from agent.cluster import Cluster
@@ -32,6 +34,7 @@ from agent.sync import CallsCatalog
 from agent.telemetry import Telemetry
 from agent.tokens import AgentTokens
 from agent.wire import Wire
+from core.acl.resolve import Judges
 from core.api.router import Router
 from core.api.table import ROUTES
 from core.config.diff import Reload, compare
@@ -108,9 +111,31 @@ class Agent:
         self.cluster = Cluster(self)
         self.snapshots = Archives(self.raft, self.dialer, self.datacenter, self.calls.target)
         self.server: Server | None = None
+        if self.acl.enabled:
+            self._guard()
         if self.raft is not None and self._transport is not None:
             self.server = Server(self, self.cluster, self.raft, self._transport)
             self.calls.server = self.server
+
+    def _guard(self) -> None:
+        """From now on tokens are asked for."""
+        judges = Judges(self.acl, self.node_name)
+        logger = get_logger("agent.acl")
+        if self.raft is None:
+            self.calls.permissions = ClientPermissions(
+                judges, self.tokens, self.cluster.ask, self.world, logger
+            )
+            return
+        permissions = ServerPermissions(
+            self.store, judges, self.tokens, self.world, self._permissions_changed
+        )
+        self.calls.permissions = permissions
+        self.tokens.on_change = permissions.forget
+
+    def _permissions_changed(self) -> None:
+        """What was answered before need not hold for the same token now."""
+        self.front.forget_answers()
+        self.dns.forget()
 
     def _make_front(self) -> Front:
         config = self.config

@@ -20,7 +20,7 @@ def tags(agent: Agent, wan: bool = False) -> dict[str, str]:
     """The gossip tags (protocols/gossip.md 9.2 and 9.3): clients of the API read them too."""
     config = agent.config
     found = {
-        "acls": "0",
+        "acls": "1" if agent.acl.enabled else "0",
         "build": f"{CONSUL_VERSION}:",
         "dc": agent.datacenter,
         "id": agent.node_id,

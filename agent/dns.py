@@ -93,15 +93,16 @@ class DnsServer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._udp, self._tcp = [], []
-        self._forget()
+        self.forget()
 
     def reload(self, settings: DnsSettings) -> None:
         """Answer by other settings from now on. ConfigError leaves things as they were."""
         self._recursors = Recursors(settings, self._world)
         self._settings = settings
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Nothing remembered holds any more: settings or permissions changed."""
         self._replies.clear()
         self.udp_packets.clear()
         self._tcp_packets.clear()

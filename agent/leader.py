@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
+from agent.acl_leader import AclDuties
 from agent.autopilot import AutopilotLoop, ServerChanges
 from agent.raft_waiting import raised
 from core.errors import CtlError, Invalid
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from agent.logs import Logger
     from agent.raft_waiting import Done
     from agent.world import World
+    from core.acl.settings import AclSettings
     from core.gossip.member import GossipEvent
     from core.metrics import Metrics
     from core.raft.configuration import Configuration
@@ -87,6 +89,7 @@ class Leadership:
         logger: Logger,
         metrics: Metrics,
         settings: LeaderSettings,
+        acl: AclSettings,
     ) -> None:
         self._me = me
         self._store = store
@@ -101,6 +104,7 @@ class Leadership:
         self._tasks: set[asyncio.Task[None]] = set()
         self._autopilot: AutopilotLoop | None = None
         self._changes = ServerChanges(raft, logger)
+        self._acl = AclDuties(acl, store, self._apply, world, logger)
         self._told: dict[str, Member | None] = {}  # names that gossip told of; with the member if it is gone
         self._awake = asyncio.Event()
         self._said: set[str] = set()  # the refusals that stand
@@ -125,7 +129,13 @@ class Leadership:
                 self._settings.heartbeat_gap,
                 self._settings.autopilot,
             )
-            for duty in (self._follow_members, self._autopilot.run, self._reap_tombstones):
+            duties = (
+                self._follow_members,
+                self._autopilot.run,
+                self._reap_tombstones,
+                self._acl.reap_expired,
+            )
+            for duty in duties:
                 self._begin(duty)
 
     def stop(self) -> None:
@@ -195,6 +205,7 @@ class Leadership:
         begun = perf_counter()
         await self._raft.barrier()
         self._metrics.sample("leader.barrier", (perf_counter() - begun) * 1000)
+        await self._acl.take_office()
         try:
             await self._lan.user_event(NEW_LEADER, self._me.name.encode())
         except CtlError as error:
@@ -241,6 +252,9 @@ class Leadership:
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._raft.propose(data, lambda result: None if future.done() else future.set_result(result))
         return future
+
+    async def _apply(self, data: bytes) -> object:
+        return raised(await self._propose(data))
 
     def _say(self, refusals: list[Refusal], everyone: bool) -> None:
         """Log what is new among the refusals: once, until it has gone and comes back."""

@@ -89,6 +89,7 @@ class Server:
             get_logger("agent.leader"),
             agent.metrics,
             settings.leader(config),
+            agent.acl,
         )
         expect = 0 if config["bootstrap"] or config.dev else config["bootstrap_expect"]
         self._bootstrap = Bootstrap(expect, raft, lambda: cluster.servers, self._peers)

@@ -6,7 +6,7 @@ kept in `acl-tokens.json` in the data directory, under Consul's names, readable 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -35,6 +35,7 @@ class AgentTokens:
         self._world = world
         self._log = log
         self._writing = asyncio.Lock()
+        self.on_change: Callable[[], None] = lambda: None
         self._given: dict[TokenKind, str] = self._load() if self._path is not None else {}
         for kind in self._given:
             if self._configured[kind]:
@@ -63,10 +64,12 @@ class AgentTokens:
             if secret != self._configured[kind] and self._path is None:
                 self._given.pop(kind, None)
         self._configured = dict(configured)
+        self.on_change()
 
     async def set(self, kind: TokenKind, secret: str) -> None:
         """Use this one from now on. Unavailable when it cannot be stored; it is in use nevertheless."""
         self._given[kind] = secret
+        self.on_change()
         path = self._path
         if path is None:
             return

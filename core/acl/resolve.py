@@ -16,7 +16,7 @@ from core.acl.policy import CURRENT, LEGACY, Policy, parse
 from core.acl.rights import Rights
 from core.acl.settings import AclSettings
 from core.codec.duration import quote
-from core.codec.msgpack import decode_time
+from core.codec.msgpack import ZERO_TIME, decode_time
 from core.errors import Denied, Invalid
 from core.store.acl import ANONYMOUS
 from core.store.acl_structs import ACLPolicy, ACLRole, ACLToken
@@ -42,7 +42,7 @@ def not_found() -> Denied:
 
 def expiry(token: ACLToken) -> float:
     """When a token ends, Unix seconds; 0 for never."""
-    if token.expiration_time is None:
+    if token.expiration_time is None or token.expiration_time == ZERO_TIME:
         return 0.0
     seconds, nanoseconds, _ = decode_time(token.expiration_time)
     return seconds + nanoseconds / 1e9

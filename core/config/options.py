@@ -258,7 +258,7 @@ CHECKS = [
 ]
 
 ACL = [
-    O("acl.enabled", "bool", False, "Ask for tokens.", unused=NOT_YET),
+    O("acl.enabled", "bool", False, "Ask for tokens."),
     O("acl.default_policy", "string", "allow", "What is not said: allow or deny."),
     O("acl.down_policy", "string", "extend-cache", "When tokens cannot be read: allow, deny, extend-cache or "
       "async-cache."),

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from core.codec.duration import quote
+from core.codec.msgpack import ZERO_TIME
 from core.errors import Invalid
 from core.store.acl_structs import (
     ACLAuthMethod,
@@ -41,6 +42,7 @@ class ACLState(View):
             "acl-tokens",
             accessor=lambda key, row: row.accessor_id.lower() or None,
             auth_method=lambda key, row: row.auth_method.lower() or None,
+            expires=lambda key, row: row.expiration_time not in (None, ZERO_TIME) or None,
         )
         by_name = {"name": lambda key, row: row.name.lower()}
         self.acl_policies: Table[str, ACLPolicy] = self.add_table("acl-policies", **by_name)

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from agent.leader import NEW_LEADER, LeaderSettings, Leadership
 from agent.raft import RaftService, RaftSettings
 from agent.world import World
+from core.acl.settings import AclSettings
 from core.errors import CtlError, StorageFull, Unavailable
 from core.gossip.member import FAIL, FAILED, JOIN, LEAVE, LEFT, REAP, Member, MemberEvent, UserEvent
 from core.metrics import Metrics
@@ -110,7 +111,8 @@ class Log:
 class Office:
     """A leader and all that it has to do with."""
 
-    def __init__(self, settings: LeaderSettings = FAST) -> None:
+    def __init__(self, settings: LeaderSettings = FAST, acl: AclSettings | None = None) -> None:
+        self.acl = acl or AclSettings()
         self.world = Clock()
         self.fsm = FSM()
         self.store = self.fsm.store
@@ -136,6 +138,7 @@ class Office:
             cast(Any, self.lines),
             self.metrics,
             self.settings,
+            self.acl,
         )
         self.tell(JOIN, server("s1", address=ADDRESS))
         return self
