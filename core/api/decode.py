@@ -79,11 +79,11 @@ class _Neutral(Shape):
 
 
 _DURATION = _Duration("time.Duration")
-_NEUTRAL = _Neutral("string")
+NEUTRAL = _Neutral("string")
 _NODE_ID = Text("types.NodeID")
 CHECK_ID = Text("types.CheckID")
 _HEADER = MapOf(STRINGS)
-_TENANCY: dict[str, Shape] = {"Namespace": _NEUTRAL, "Partition": _NEUTRAL, "PeerName": _NEUTRAL}
+_TENANCY: dict[str, Shape] = {"Namespace": NEUTRAL, "Partition": NEUTRAL, "PeerName": NEUTRAL}
 _INDEXES: dict[str, Shape] = {"CreateIndex": UINT, "ModifyIndex": UINT}
 _ADDRESSES = MapOf(Object("structs.ServiceAddress", {"Address": STRING, "Port": INT}))
 _WEIGHTS = Object("structs.Weights", {"Passing": INT, "Warning": INT})
