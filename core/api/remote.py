@@ -5,8 +5,9 @@ What a method is, as body and reply, is said in the other `remote_*`; the kinds 
 
 from __future__ import annotations
 
+from core.api.remote_config import CONFIG
 from core.api.remote_coordination import COORDINATION
-from core.api.remote_internal import CONFIG, INTERNAL
+from core.api.remote_internal import INTERNAL
 from core.api.remote_kinds import Remote
 from core.api.remote_operator import OPERATOR
 from core.api.remote_reads import READS

@@ -1,8 +1,7 @@
-"""Reads that only other agents ask: Internal.*, and what they ask of a mesh that is off, ConfigEntry.*."""
+"""Reads of whole nodes and services, which other agents and user interfaces ask: Internal.*."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
@@ -10,9 +9,8 @@ from msgspec import Struct
 from core.api import filter
 from core.api import remote_structs as structs
 from core.api.endpoint import Answer, Read
-from core.api.remote_kinds import ReadRemote, Remote, understood
+from core.api.remote_kinds import ReadRemote, Remote
 from core.api.remote_structs import DCSpecificRequest, NodeInfo, NodeSpecificRequest
-from core.codec import msgpack, wire
 from core.store.state import Store
 from core.store.structs import HealthCheck, Node, NodeService
 from core.store.watch import Watch
@@ -28,12 +26,6 @@ class DumpRequest(Struct, frozen=True):
     filter: str = ""
 
 
-class KindRequest(Struct, frozen=True):
-    """The config entries of a kind, or what they say about the service of that name."""
-
-    kind: str
-
-
 def _node_dump(view: Store, args: DumpRequest, watch: Watch | None) -> Answer:
     return Answer(*view.node_dump(args.node, watch))
 
@@ -46,16 +38,9 @@ def _service_dump(view: Store, args: DumpRequest, watch: Watch | None) -> Answer
     return Answer(index, found)
 
 
-def _no_entries(view: Store, args: KindRequest, watch: Watch | None) -> Answer:
-    """The mesh is off: nothing is configured centrally."""
-    return Answer(view.indexes.get("config-entries", 0), args.kind, remember=False)
-
-
 NODE_DUMP = Read("Internal.NodeDump", _node_dump)
 NODE_INFO = Read("Internal.NodeInfo", _node_dump)
 SERVICE_DUMP = Read("Internal.ServiceDump", _service_dump)
-SERVICE_CONFIG = Read("ConfigEntry.ResolveServiceConfig", _no_entries)
-CONFIG_ENTRIES = Read("ConfigEntry.List", _no_entries)
 
 
 def _node_infos(value: NodeDump) -> dict[str, Any]:
@@ -83,25 +68,6 @@ def _from_node_infos(reply: structs.IndexedNodeDump) -> NodeDump:
         )
         for info in reply.dump or ()
     ]
-
-
-class _Packed(ReadRemote[Any, Any]):
-    """A read whose reply is packed into a raw string, after a `head` that depends on the value."""
-
-    def __init__(self, *parts: Any, head: Callable[[Any], list[Any]]) -> None:
-        super().__init__(*parts)
-        self._head = head
-
-    def reply(self, outcome: Answer) -> Any:
-        parts = [*self._head(outcome.value), super().reply(outcome)]
-        return b"".join(map(msgpack.encode, parts))
-
-    def answer(self, reply: Any) -> Answer:
-        def last(raw: Any) -> Any:
-            parts = list(msgpack.Reader(wire.raw(raw)))
-            return parts[-1] if parts else None
-
-        return super().answer(understood(self.rpc, last, reply))
 
 
 INTERNAL: tuple[Remote, ...] = (
@@ -133,28 +99,5 @@ INTERNAL: tuple[Remote, ...] = (
         structs.IndexedNodesWithGateways,
         lambda value: {"nodes": value or None, "gateways": []},
         lambda reply: reply.nodes or [],
-    ),
-)
-
-CONFIG: tuple[Remote, ...] = (
-    _Packed(
-        SERVICE_CONFIG,
-        structs.ServiceConfigRequest,
-        lambda args: {"name": args.kind},
-        lambda body: KindRequest(body.name),
-        structs.ServiceConfigResponse,
-        lambda value: {},
-        lambda reply: "",
-        head=lambda value: [],
-    ),
-    _Packed(
-        CONFIG_ENTRIES,
-        structs.ConfigEntryQuery,
-        lambda args: {"kind": args.kind},
-        lambda body: KindRequest(body.kind),
-        structs.IndexedConfigEntries,
-        lambda value: {"kind": value, "entries": []},
-        lambda reply: reply.kind,
-        head=lambda value: [0, value],
     ),
 )

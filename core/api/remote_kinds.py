@@ -41,7 +41,7 @@ class Remote(Protocol):
     def rpc(self) -> str:
         """Its name: `KVS.Get`."""
 
-    def request(self, work: Any, datacenter: str) -> dict[str, Any]:
+    def request(self, work: Any, datacenter: str) -> Any:
         """The body that asks for `work`, in `datacenter` unless it names another one."""
 
     def accept(self, body: Any) -> Work:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from core.api import (
     agent,
     catalog,
+    config_entry,
     coordinate,
     event,
     health,
@@ -29,6 +30,7 @@ ROUTES: tuple[Route, ...] = (
     *event.ROUTES,
     *coordinate.ROUTES,
     *keyring.ROUTES,
+    *config_entry.ROUTES,
     *operator.ROUTES,
     *status.ROUTES,
 )

@@ -116,6 +116,12 @@ def apply_config_entry(state: MeshState, index: int, kind: str, request: Row) ->
         if state.config_entries.remove(key) is not None:
             state.bump("config-entries", index)
         return None
+    if op == "delete-cas":  # of later versions: false when there is no such entry, too
+        if existing is None or _number(entry, "ModifyIndex") != _modified(existing):
+            return False
+        state.config_entries.remove(key)
+        state.bump("config-entries", index)
+        return True
     if op == "upsert-cas" and _number(entry, "ModifyIndex") != _modified(existing):
         return False
     if op in ("upsert", "upsert-cas"):

@@ -20,12 +20,23 @@ SCENARIOS = HERE / "scenarios"
 
 # What this version offers. Other areas come with the features they are about.
 AREAS = (
-    *("agent/*", "blocking/*", "catalog/*", "coordinate/*", "dns/*", "event/*", "health/*", "http/*", "kv/*"),
+    *(
+        "agent/*",
+        "blocking/*",
+        "catalog/*",
+        "config/*",
+        "coordinate/*",
+        "dns/*",
+        "event/*",
+        "health/*",
+        "http/*",
+        "kv/*",
+    ),
     *("operator/*", "session/*", "snapshot/*", "status/*", "txn/*"),
 )
 LATER: tuple[str, ...] = ()
 # Rows of tables of endpoints that come with those areas.
-LATER_PATHS = tuple(f"/v1/{area}" for area in ("acl", "config", "query"))
+LATER_PATHS = tuple(f"/v1/{area}" for area in ("acl", "query"))
 FOUND = {"server", "single", "no-acl", "no-keyring"}  # what the kit finds out by asking
 TARGETS: dict[str, tuple[set[str], tuple[str, ...]]] = {
     "dev": (FOUND | {"no-prometheus"}, ("*",)),

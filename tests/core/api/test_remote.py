@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from core.api import remote_structs
+from core.api.config_entry import ServiceConfig
 from core.api.endpoint import Answer, Question
 from core.api.remote import REMOTES, SERVICES
 from core.codec import msgpack, netrpc, wire
@@ -185,7 +186,10 @@ def test_structs_have_all_fields(cls: type[msgspec.Struct]) -> None:
     assert _fields(cls) == [field["name"] for field in known["fields"]]
 
 
-@pytest.mark.parametrize("method", sorted(REMOTES.keys() & METHODS.keys()))
+PACKED = {"ConfigEntry.Apply", "ConfigEntry.Delete"}  # maps after their kind; see test_config_entries.py
+
+
+@pytest.mark.parametrize("method", sorted(REMOTES.keys() & METHODS.keys() - PACKED))
 def test_methods_have_the_struct_of_their_name(method: str) -> None:
     known, remote = METHODS[method], REMOTES[method]
     name = known["request"]
@@ -204,7 +208,7 @@ def test_services() -> None:
 
 def test_zero_values() -> None:
     """Replies that say nothing are those of the reference."""
-    reply = REMOTES["ConfigEntry.ResolveServiceConfig"].reply(Answer(0, "", known_leader=False))
+    reply = REMOTES["ConfigEntry.ResolveServiceConfig"].reply(Answer(0, ServiceConfig(), known_leader=False))
     expected = bytes.fromhex(STRUCTS["ServiceConfigResponse"]["zero_hex"]).replace(b"Index\0", b"Index\1")
     assert msgpack.encode(reply) == expected
 
