@@ -102,18 +102,27 @@ class Calls:
         raft = self._raft
         if raft is None or not self.here(question):
             raise self._why_not_here(question.options.datacenter)
-        answer = question.read.run(self.store, question.args, watch)
-        if self.permissions is not None and question.read.permit is not None:
-            answer = self._permitted(self.permissions, question, answer)
+        if self.permissions is None:
+            answer = question.read.run(self.store, question.args, watch)
+        else:
+            answer = self._permitted(self.permissions, question, watch)
         if not raft.is_leader:
             answer.last_contact = raft.contact_age()
             answer.known_leader = bool(raft.leader_id)
         return answer
 
-    def _permitted(self, permissions: Permissions, question: Question, answer: Answer) -> Answer:
-        assert question.read.permit is not None
-        authorizer = self._judge(permissions, question.options.token)
-        answer = question.read.permit(authorizer, question.args, answer)
+    def _permitted(self, permissions: Permissions, question: Question, watch: Watch | None) -> Answer:
+        """What the token of a question may see of its answer."""
+        read, args, token = question.read, question.args, question.options.token
+        authorizer = self._judge(permissions, token)
+        if read.judged is not None:
+            answer = read.judged(authorizer, self.store, args, watch)
+        else:
+            answer = read.run(self.store, args, watch)
+            if read.permit is not None:
+                answer = read.permit(authorizer, args, answer)
+        if answer.filtered and not token:
+            answer.filtered = False  # who has no token need not know that there is more
         if authorizer.expires:
             answer.remember = False
         return answer
@@ -126,12 +135,18 @@ class Calls:
             raise Denied("ACL not found")
         return authorizer
 
-    def _prepared(self, command: Command) -> bytes | Settled:
-        """A permitted command's log bytes."""
+    def _prepared(self, command: Command) -> tuple[bytes | Settled, Callable[[object], object]]:
+        """A permitted command's log bytes, and what is shown of its result."""
         write = command.write
-        if self.permissions is not None and write.permit is not None:
-            write.permit(self._judge(self.permissions, command.token), self.store, command.args)
-        return write.prepare(self.store, command.args)
+        if self.permissions is None:
+            return write.prepare(self.store, command.args), _as_it_is
+        authorizer = self._judge(self.permissions, command.token)
+        refused = write.permit(authorizer, self.store, command.args) if write.permit is not None else None
+        data = refused or write.prepare(self.store, command.args)
+        if write.shown is None:
+            return data, _as_it_is
+        shown = write.shown
+        return data, lambda result: result if isinstance(result, BaseException) else shown(authorizer, result)
 
     def _why_not_here(self, datacenter: str) -> CtlError:
         if datacenter and datacenter != self._datacenter:
@@ -224,11 +239,11 @@ class Calls:
 
         raft = self._raft
         if raft is not None and raft.is_leader and command.datacenter in ("", self._datacenter):
-            data = self._prepared(command)
+            data, show = self._prepared(command)
             if isinstance(data, Settled):
                 done(data.result)
             else:
-                raft.propose(data, done)
+                raft.propose(data, done if show is _as_it_is else lambda result: done(show(result)))
             return
         try:
             target = self.target(command.datacenter)
@@ -258,8 +273,8 @@ class Calls:
     async def _apply(self, command: Command) -> object:
         raft = self._raft
         if raft is not None and raft.is_leader and command.datacenter in ("", self._datacenter):
-            data = self._prepared(command)
-            result = data.result if isinstance(data, Settled) else await raft.apply(data)
+            data, show = self._prepared(command)
+            result = data.result if isinstance(data, Settled) else show(await raft.apply(data))
         else:
             target = self.target(command.datacenter)
             result = await self._way().send(target, command.write.rpc, command)
@@ -321,6 +336,10 @@ class Calls:
                 another = isinstance(error, (Unsent, Lost)) and tries < len(self.servers)
             if not another:
                 await asyncio.sleep(self._world.random.random() * self.settings.hold / 32)
+
+
+def _as_it_is(result: object) -> object:
+    return result
 
 
 def question_key(question: Question) -> tuple[Any, ...]:

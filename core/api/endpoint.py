@@ -14,12 +14,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
-from urllib.parse import unquote_to_bytes
 
 from msgspec import Struct
 
 from core.acl.access import UNLIMITED, Authorizer
 from core.acl.settings import AclSettings
+from core.api.query_string import Query as Query
+from core.api.query_string import unescape as unescape
 from core.gossip.member import Member
 from core.metrics import Metrics
 from core.node.autopilot import Health
@@ -33,54 +34,6 @@ from core.store.watch import Watch
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 PLAIN = "text/plain"
-
-
-class Query:
-    """A parsed query string. Names may repeat; a name without `=` has the empty value."""
-
-    __slots__ = ("_values",)
-
-    def __init__(self, raw: bytes) -> None:
-        """ValueError on a broken escape or a `;` (Go's url.ParseQuery refuses both)."""
-        values: dict[str, list[str]] = {}
-        if raw:
-            for piece in raw.split(b"&"):
-                if not piece:
-                    continue
-                if b";" in piece:
-                    raise ValueError("invalid semicolon separator in query")
-                name, _, value = piece.partition(b"=")
-                values.setdefault(unescape(name), []).append(unescape(value))
-        self._values = values
-
-    @property
-    def empty(self) -> bool:
-        return not self._values
-
-    def has(self, name: str) -> bool:
-        return name in self._values
-
-    def get(self, name: str) -> str:
-        """The first value, `` when absent."""
-        values = self._values.get(name)
-        return values[0] if values else ""
-
-    def all(self, name: str) -> list[str]:
-        return self._values.get(name, [])
-
-
-def unescape(raw: bytes, plus: bool = True) -> str:
-    """Percent-decoded text; `+` is a space in queries, not in paths. ValueError on a broken escape."""
-    position = raw.find(b"%")
-    while position >= 0:
-        if len(raw) < position + 3 or not all(
-            c in b"0123456789abcdefABCDEF" for c in raw[position + 1 : position + 3]
-        ):
-            raise ValueError("invalid URL escape")
-        position = raw.find(b"%", position + 3)
-    if plus:
-        raw = raw.replace(b"+", b" ")
-    return unquote_to_bytes(raw).decode("utf-8", "surrogateescape")
 
 
 @dataclass(slots=True)
@@ -142,11 +95,13 @@ class Answer(Struct):
 class Read(Struct, frozen=True):
     """A question by its RPC name. `run(view, args, watch)` is pure: it reads the store, nothing else.
     With ACLs on, `permit(authorizer, args, answer)` gives what the token may see of the answer, or raises
-    Denied; it leaves the answer that it was given as it is."""
+    Denied; it leaves the answer that it was given as it is. Where that must be known while the answer is
+    made, `judged(authorizer, view, args, watch)` stands for both."""
 
     rpc: str
     run: Callable[[Any, Any, Watch | None], Answer]
     permit: Callable[[Authorizer, Any, Answer], Answer] | None = None
+    judged: Callable[[Authorizer, Any, Any, Watch | None], Answer] | None = None
 
 
 class Question(Struct):
@@ -173,11 +128,13 @@ class Settled(Struct, frozen=True):
 class Write(Struct, frozen=True):
     """A command by its RPC name. `prepare(view, args)` runs at the leader: it validates, fills in what
     only the leader may decide, and gives the log bytes, or the result where nothing is to be written
-    (or raises). With ACLs on, `permit(authorizer, view, args)` is asked before and raises Denied."""
+    (or raises). With ACLs on, `permit(authorizer, view, args)` is asked before: it raises Denied, or gives
+    the result that refuses; and `shown(authorizer, result)` is what the token may see of the result."""
 
     rpc: str
     prepare: Callable[[Any, Any], bytes | Settled]
-    permit: Callable[[Authorizer, Any, Any], None] | None = None
+    permit: Callable[[Authorizer, Any, Any], Settled | None] | None = None
+    shown: Callable[[Authorizer, Any], Any] | None = None
 
 
 class Command(Struct):
@@ -333,7 +290,7 @@ class AgentDoor(Protocol):
 
     # who may do what
     @property
-    def acl_enabled(self) -> bool: ...
+    def acl(self) -> AclSettings: ...
 
     @property
     def permissions(self) -> Permissions | None:
