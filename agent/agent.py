@@ -294,10 +294,6 @@ class Agent:
         return size
 
     @property
-    def acl_enabled(self) -> bool:
-        return self.acl.enabled
-
-    @property
     def permissions(self) -> Permissions | None:
         return self.calls.permissions
 
