@@ -31,6 +31,8 @@ GROUPS = {
     "dc": "catalog",
     "event": "event",
     "watch": "watch",
+    "session": "session",
+    "lock": "lock",
     "operator": "operator",
     "raft": "operator",
     "snapshot": "snapshot",

@@ -24,6 +24,8 @@ SUMMARIES = {
     "dc": "Datacenters",
     "event": "Fire and list user events",
     "watch": "Run a command, or print, on every change",
+    "session": "Sessions, which hold locks",
+    "lock": "Run a command while holding a lock",
     "operator": "Raft's servers and autopilot",
     "raft": "Raft's servers",
     "snapshot": "Save, look into and restore the whole state",

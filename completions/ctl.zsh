@@ -31,7 +31,7 @@ _ctl_kind() {
 
 _ctl_is() {
   case "$1" in
-    'agent' | 'agent start' | 'agent status' | 'agent stop' | 'members' | 'join' | 'leave' | 'force-leave' | 'rtt' | 'kv' | 'kv get' | 'kv put' | 'kv delete' | 'kv list' | 'kv export' | 'kv import' | 'services' | 'services list' | 'services show' | 'services register' | 'services deregister' | 'checks' | 'checks list' | 'checks pass' | 'checks warn' | 'checks fail' | 'checks register' | 'checks deregister' | 'nodes' | 'nodes list' | 'nodes show' | 'nodes deregister' | 'catalog' | 'catalog nodes' | 'catalog services' | 'catalog datacenters' | 'dc' | 'dc list' | 'event' | 'event fire' | 'event list' | 'watch' | 'operator' | 'operator raft' | 'operator raft list-peers' | 'operator raft remove-peer' | 'operator raft transfer-leader' | 'operator raft recover' | 'operator autopilot' | 'operator autopilot get-config' | 'operator autopilot set-config' | 'operator autopilot state' | 'operator autopilot health' | 'raft' | 'raft peers' | 'snapshot' | 'snapshot save' | 'snapshot inspect' | 'snapshot decode' | 'snapshot restore' | 'info' | 'reload' | 'maint' | 'monitor' | 'validate' | 'keygen' | 'keyring' | 'keyring list' | 'keyring install' | 'keyring use' | 'keyring remove' | 'tls' | 'tls ca' | 'tls ca create' | 'tls cert' | 'tls cert create' | 'dev' | 'dev cluster' | 'doctor' | 'version' | 'completions' | 'help') return 0 ;;
+    'agent' | 'agent start' | 'agent status' | 'agent stop' | 'members' | 'join' | 'leave' | 'force-leave' | 'rtt' | 'kv' | 'kv get' | 'kv put' | 'kv delete' | 'kv list' | 'kv export' | 'kv import' | 'services' | 'services list' | 'services show' | 'services register' | 'services deregister' | 'checks' | 'checks list' | 'checks pass' | 'checks warn' | 'checks fail' | 'checks register' | 'checks deregister' | 'nodes' | 'nodes list' | 'nodes show' | 'nodes deregister' | 'catalog' | 'catalog nodes' | 'catalog services' | 'catalog datacenters' | 'dc' | 'dc list' | 'event' | 'event fire' | 'event list' | 'watch' | 'session' | 'session create' | 'session list' | 'session show' | 'session renew' | 'session destroy' | 'lock' | 'operator' | 'operator raft' | 'operator raft list-peers' | 'operator raft remove-peer' | 'operator raft transfer-leader' | 'operator raft recover' | 'operator autopilot' | 'operator autopilot get-config' | 'operator autopilot set-config' | 'operator autopilot state' | 'operator autopilot health' | 'raft' | 'raft peers' | 'snapshot' | 'snapshot save' | 'snapshot inspect' | 'snapshot decode' | 'snapshot restore' | 'info' | 'reload' | 'maint' | 'monitor' | 'validate' | 'keygen' | 'keyring' | 'keyring list' | 'keyring install' | 'keyring use' | 'keyring remove' | 'tls' | 'tls ca' | 'tls ca create' | 'tls cert' | 'tls cert create' | 'dev' | 'dev cluster' | 'doctor' | 'version' | 'completions' | 'help') return 0 ;;
   esac
   return 1
 }
@@ -72,6 +72,12 @@ _ctl_flags() {
     'event fire') echo '--node --service --tag --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'event list') echo '--follow --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'watch') echo '--exec --once --initial --timeout --type --key --prefix --service --tag --passingonly --state --name --filter --shell --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'session create') echo '--name --node --ttl --lock-delay --behavior --check --service-check --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'session list') echo '--node --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'session show') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'session renew') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'session destroy') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'lock') echo '--n --name --timeout --try --pass-stdin --shell --child-exit-code --monitor-retry --verbose --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --no-color --strict-exit --help' ;;
     'operator raft list-peers') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'operator raft remove-peer') echo '--id --address --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'operator raft transfer-leader') echo '--id --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
@@ -120,19 +126,19 @@ _ctl_value() {
     *':format') echo 'words:table plain json yaml pretty' ;;
     *':o') echo 'words:table plain json yaml pretty' ;;
     'agent stop:pid-file') echo 'files' ;;
-    'agent stop:timeout' | 'checks register:timeout' | 'watch:timeout' | 'dev cluster:timeout') echo 'any' ;;
+    'agent stop:timeout' | 'checks register:timeout' | 'watch:timeout' | 'lock:timeout' | 'dev cluster:timeout') echo 'any' ;;
     'members:status') echo 'any' ;;
     'members:segment') echo 'any' ;;
     'members:filter' | 'services show:filter' | 'nodes list:filter' | 'catalog nodes:filter' | 'watch:filter') echo 'any' ;;
     'kv get:separator' | 'kv list:separator') echo 'any' ;;
-    'kv get:datacenter' | 'kv put:datacenter' | 'kv delete:datacenter' | 'kv list:datacenter' | 'kv export:datacenter' | 'kv import:datacenter' | 'services list:datacenter' | 'services show:datacenter' | 'services register:datacenter' | 'services deregister:datacenter' | 'checks list:datacenter' | 'nodes list:datacenter' | 'nodes show:datacenter' | 'nodes deregister:datacenter' | 'catalog nodes:datacenter' | 'catalog services:datacenter' | 'catalog datacenters:datacenter' | 'dc list:datacenter' | 'event fire:datacenter' | 'event list:datacenter' | 'watch:datacenter' | 'operator raft list-peers:datacenter' | 'operator raft remove-peer:datacenter' | 'operator raft transfer-leader:datacenter' | 'operator autopilot get-config:datacenter' | 'operator autopilot set-config:datacenter' | 'operator autopilot state:datacenter' | 'operator autopilot health:datacenter' | 'raft peers:datacenter' | 'snapshot save:datacenter' | 'snapshot restore:datacenter') echo 'datacenters' ;;
+    'kv get:datacenter' | 'kv put:datacenter' | 'kv delete:datacenter' | 'kv list:datacenter' | 'kv export:datacenter' | 'kv import:datacenter' | 'services list:datacenter' | 'services show:datacenter' | 'services register:datacenter' | 'services deregister:datacenter' | 'checks list:datacenter' | 'nodes list:datacenter' | 'nodes show:datacenter' | 'nodes deregister:datacenter' | 'catalog nodes:datacenter' | 'catalog services:datacenter' | 'catalog datacenters:datacenter' | 'dc list:datacenter' | 'event fire:datacenter' | 'event list:datacenter' | 'watch:datacenter' | 'session create:datacenter' | 'session list:datacenter' | 'session show:datacenter' | 'session renew:datacenter' | 'session destroy:datacenter' | 'lock:datacenter' | 'operator raft list-peers:datacenter' | 'operator raft remove-peer:datacenter' | 'operator raft transfer-leader:datacenter' | 'operator autopilot get-config:datacenter' | 'operator autopilot set-config:datacenter' | 'operator autopilot state:datacenter' | 'operator autopilot health:datacenter' | 'raft peers:datacenter' | 'snapshot save:datacenter' | 'snapshot restore:datacenter') echo 'datacenters' ;;
     'kv put:flags') echo 'any' ;;
     'kv put:modify-index' | 'kv delete:modify-index') echo 'any' ;;
     'kv put:session') echo 'any' ;;
     'kv import:prefix') echo 'any' ;;
     'services show:tag' | 'services register:tag' | 'event fire:tag' | 'watch:tag') echo 'any' ;;
     'services register:id' | 'checks register:id' | 'operator raft remove-peer:id' | 'operator raft transfer-leader:id') echo 'any' ;;
-    'services register:name' | 'checks register:name' | 'watch:name') echo 'any' ;;
+    'services register:name' | 'checks register:name' | 'watch:name' | 'session create:name' | 'lock:name') echo 'any' ;;
     'services register:address' | 'operator raft remove-peer:address' | 'operator raft recover:address') echo 'any' ;;
     'services register:port') echo 'any' ;;
     'services register:socket') echo 'files' ;;
@@ -142,7 +148,7 @@ _ctl_value() {
     'services deregister:id') echo 'services' ;;
     'checks list:state') echo 'words:any passing warning critical' ;;
     'checks list:service' | 'catalog nodes:service' | 'watch:service' | 'maint:service') echo 'services' ;;
-    'checks list:node' | 'catalog services:node') echo 'nodes' ;;
+    'checks list:node' | 'catalog services:node' | 'session create:node' | 'session list:node') echo 'nodes' ;;
     'checks pass:note' | 'checks warn:note' | 'checks fail:note') echo 'any' ;;
     'checks register:service-id') echo 'any' ;;
     'checks register:notes') echo 'any' ;;
@@ -154,7 +160,7 @@ _ctl_value() {
     'checks register:grpc') echo 'any' ;;
     'checks register:arg') echo 'any' ;;
     'checks register:interval') echo 'any' ;;
-    'checks register:ttl') echo 'any' ;;
+    'checks register:ttl' | 'session create:ttl') echo 'any' ;;
     'checks register:deregister-critical-service-after') echo 'any' ;;
     'catalog nodes:near') echo 'any' ;;
     'catalog nodes:node-meta' | 'catalog services:node-meta') echo 'any' ;;
@@ -166,6 +172,13 @@ _ctl_value() {
     'watch:prefix') echo 'keys' ;;
     'watch:passingonly') echo 'any' ;;
     'watch:state') echo 'any' ;;
+    'session create:lock-delay') echo 'any' ;;
+    'session create:behavior') echo 'words:release delete' ;;
+    'session create:check') echo 'checks' ;;
+    'session create:service-check') echo 'checks' ;;
+    'lock:n') echo 'any' ;;
+    'lock:try') echo 'any' ;;
+    'lock:monitor-retry') echo 'any' ;;
     'operator autopilot set-config:max-trailing-logs') echo 'any' ;;
     'operator autopilot set-config:min-quorum') echo 'any' ;;
     'operator autopilot set-config:last-contact-threshold') echo 'any' ;;
@@ -198,7 +211,7 @@ _ctl_value() {
 
 _ctl_argument() {
   case "$1:$2" in
-    ':0') echo 'words:agent members join leave force-leave rtt kv services checks nodes catalog dc event watch operator raft snapshot info reload maint monitor validate keygen keyring tls dev doctor version completions help' ;;
+    ':0') echo 'words:agent members join leave force-leave rtt kv services checks nodes catalog dc event watch session lock operator raft snapshot info reload maint monitor validate keygen keyring tls dev doctor version completions help' ;;
     'agent:0') echo 'words:start status stop' ;;
     'force-leave:0') echo 'nodes' ;;
     'rtt:0') echo 'nodes' ;;
@@ -228,6 +241,8 @@ _ctl_argument() {
     'event:0') echo 'words:fire list' ;;
     'watch:0') echo 'words:key keyprefix services nodes service checks event' ;;
     'watch:1') echo 'keys' ;;
+    'session:0') echo 'words:create list show renew destroy' ;;
+    'lock:0') echo 'keys' ;;
     'operator:0') echo 'words:raft autopilot' ;;
     'operator raft:0') echo 'words:list-peers remove-peer transfer-leader recover' ;;
     'operator raft recover:'*) echo 'files' ;;
