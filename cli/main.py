@@ -33,6 +33,7 @@ GROUPS = {
     "watch": "watch",
     "session": "session",
     "lock": "lock",
+    "config": "configentries",
     "operator": "operator",
     "raft": "operator",
     "snapshot": "snapshot",

@@ -26,6 +26,7 @@ SUMMARIES = {
     "watch": "Run a command, or print, on every change",
     "session": "Sessions, which hold locks",
     "lock": "Run a command while holding a lock",
+    "config": "Config entries, and the settings of the agent",
     "operator": "Raft's servers and autopilot",
     "raft": "Raft's servers",
     "snapshot": "Save, look into and restore the whole state",
