@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent import settings
 from agent.bootstrap import Bootstrap
@@ -26,12 +26,14 @@ from core.node.autopilot import Health, RaftStats
 from core.node.cluster import Me
 
 if TYPE_CHECKING:
+    from random import Random
+
     from agent.agent import Agent
     from agent.cluster import Cluster
     from agent.gossip import GossipPool
     from agent.raft import RaftService
     from agent.raft_transport import RaftTransport
-    from core.api.endpoint import Permissions
+    from core.api.endpoint import Errand, Permissions
     from core.config.settings import Config
     from core.gossip.member import GossipEvent
     from core.node.servers import ServerFacts
@@ -211,3 +213,23 @@ class Server:
         await self._until(lambda: not self.raft.is_leader, _HAND_OVER_SECONDS)
         if self.raft.is_leader:
             raise Unavailable(f"server {chosen} has not taken over the leadership in time")
+
+    # core.api.query_execute
+
+    @property
+    def chance(self) -> Random:
+        """This server's source of chance."""
+        return self._world.random
+
+    def other_datacenters(self) -> list[str]:
+        """Those that gossip knows, nearest first."""
+        return self._cluster.datacenters()[1:]
+
+    async def run(self, errand: Errand) -> Any:
+        """Have an action done where its datacenter is. Raises CtlError."""
+        return await self._calls.run(errand)
+
+    def failed_over(self, query: str, datacenter: str, error: CtlError) -> None:
+        """Note that a prepared query could not be looked for in a datacenter."""
+        text = "a prepared query could not be looked for in another datacenter"
+        self._log.warn(text, query=query, dc=datacenter, error=str(error))

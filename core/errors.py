@@ -116,6 +116,7 @@ class ConfigError(CtlError):
 
 # What an error's text means, wherever in it these words are, the first hit (protocols/rpc.md section 5).
 _REMOTE: tuple[tuple[str, type[CtlError]], ...] = (
+    ("Query not found", NotFound),
     ("Permission denied", Denied),
     ("ACL not found", Denied),
     ("ACL support disabled", Unauthorized),

@@ -10,11 +10,13 @@ from core.api.remote_coordination import COORDINATION
 from core.api.remote_internal import INTERNAL
 from core.api.remote_kinds import Remote
 from core.api.remote_operator import OPERATOR
+from core.api.remote_query import QUERIES
 from core.api.remote_reads import READS
 from core.api.remote_writes import ERRANDS, WRITES
 
 REMOTES: dict[str, Remote] = {
-    remote.rpc: remote for remote in (*READS, *WRITES, *ERRANDS, *OPERATOR, *COORDINATION, *INTERNAL, *CONFIG)
+    remote.rpc: remote
+    for remote in (*READS, *WRITES, *ERRANDS, *OPERATOR, *COORDINATION, *QUERIES, *INTERNAL, *CONFIG)
 }
 
 # All services of Consul's servers; of some of them no method is answered.

@@ -32,11 +32,11 @@ AREAS = (
         "http/*",
         "kv/*",
     ),
-    *("operator/*", "session/*", "snapshot/*", "status/*", "txn/*"),
+    *("operator/*", "query/*", "session/*", "snapshot/*", "status/*", "txn/*"),
 )
 LATER: tuple[str, ...] = ()
 # Rows of tables of endpoints that come with those areas.
-LATER_PATHS = tuple(f"/v1/{area}" for area in ("acl", "query"))
+LATER_PATHS = tuple(f"/v1/{area}" for area in ("acl",))
 FOUND = {"server", "single", "no-acl", "no-keyring"}  # what the kit finds out by asking
 TARGETS: dict[str, tuple[set[str], tuple[str, ...]]] = {
     "dev": (FOUND | {"no-prometheus"}, ("*",)),
