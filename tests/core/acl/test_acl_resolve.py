@@ -190,7 +190,8 @@ def test_tokens_that_have_ended_are_found() -> None:
     ):
         store.acl_tokens.put(f"s{number}", ACLToken(f"a{number}", f"s{number}", expiration_time=ends))
     assert expired(store, 99.5, 30.0) == ([], 0.5)
-    assert expired(store, 100.0, 30.0) == (["a2"], pytest.approx(0.1))
+    ended, pause = expired(store, 100.0, 30.0)
+    assert ended == ["a2"] and pause == pytest.approx(0.1)
     assert expired(store, 101.0, 30.0) == (["a2", "a3"], 30.0)
     assert expired(store, 200.0, 30.0) == (["a2", "a3", "a4"], 30.0)
 
@@ -212,11 +213,11 @@ def recorded() -> list[tuple[str, Any]]:
 
 
 def test_hashes_are_those_that_were_recorded() -> None:
-    hashed = {ACLToken: hashed_token, ACLPolicy: hashed_policy, ACLRole: hashed_role}
+    hashed: dict[Any, Any] = {ACLToken: hashed_token, ACLPolicy: hashed_policy, ACLRole: hashed_role}
     rows = recorded()
     assert len(rows) >= 8
     for _, row in rows:
-        assert hashed[type(row)](replace(row, hash=None)) == row  # type: ignore[operator]
+        assert hashed[type(row)](replace(row, hash=None)) == row
 
 
 def test_built_in_objects_are_those_that_were_recorded() -> None:
