@@ -21,7 +21,7 @@ from core.acl.access import Authorizer
 from core.api.blocking import DEFAULT_WAIT, MAX_WAIT, wait_seconds
 from core.api.endpoint import Answer, Command, Errand, Permissions, Question, Settled
 from core.codec.duration import MILLISECOND
-from core.errors import CtlError, Denied, Lost, NoLeader, Unavailable, Unsent
+from core.errors import CtlError, Denied, Lost, NoLeader, Unauthorized, Unavailable, Unsent
 from core.node.routing import ServerList
 from core.node.wan import NO_PATH, Router
 from core.store.watch import Watch
@@ -103,6 +103,8 @@ class Calls:
         if raft is None or not self.here(question):
             raise self._why_not_here(question.options.datacenter)
         if self.permissions is None:
+            if question.read.acl_only:
+                raise Unauthorized("ACL support disabled")
             answer = question.read.run(self.store, question.args, watch)
         else:
             answer = self._permitted(self.permissions, question, watch)
@@ -114,6 +116,8 @@ class Calls:
     def _permitted(self, permissions: Permissions, question: Question, watch: Watch | None) -> Answer:
         """What the token of a question may see of its answer."""
         read, args, token = question.read, question.args, question.options.token
+        if read.judged is None and read.permit is None:  # also for a token that is not known
+            return read.run(self.store, args, watch)
         authorizer = self._judge(permissions, token)
         if read.judged is not None:
             answer = read.judged(authorizer, self.store, args, watch)

@@ -96,12 +96,13 @@ class Read(Struct, frozen=True):
     """A question by its RPC name. `run(view, args, watch)` is pure: it reads the store, nothing else.
     With ACLs on, `permit(authorizer, args, answer)` gives what the token may see of the answer, or raises
     Denied; it leaves the answer that it was given as it is. Where that must be known while the answer is
-    made, `judged(authorizer, view, args, watch)` stands for both."""
+    made, `judged(authorizer, view, args, watch)` stands for both. `acl_only`: refused where ACLs are off."""
 
     rpc: str
     run: Callable[[Any, Any, Watch | None], Answer]
     permit: Callable[[Authorizer, Any, Answer], Answer] | None = None
     judged: Callable[[Authorizer, Any, Any, Watch | None], Answer] | None = None
+    acl_only: bool = False
 
 
 class Question(Struct):
