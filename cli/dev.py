@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from cli.call import Call
     from cli.devcluster import DevCluster
     from cli.devview import View
-    from cli.handler import Signals
+    from cli.supervise import Signals, Supervisor
 
 TIMED_OUT = 124
 PAUSE = 0.2
@@ -24,25 +24,26 @@ def cluster(call: Call) -> int:
     import tempfile
     from pathlib import Path
 
-    from cli.handler import Signals, Stop
+    from cli.supervise import Signals, Stop, Supervisor
 
     servers, clients = call.number("servers", 3), call.number("clients", 2)
     if servers < 1:
         raise Usage("Error: a cluster has one server at least")
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(Signals())
+        supervisor = stack.enter_context(Supervisor(signals))
         if call.text("data-dir"):
             folder = Path(call.text("data-dir")).absolute()
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         else:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ctl-dev-")))
         try:
-            return _run(call, folder, (servers, clients), signals)
+            return _run(call, folder, (servers, clients), signals, supervisor)
         except Stop as stop:
             return 0 if stop.args[0] in ("SIGINT", "SIGTERM") else 128 + stop.number
 
 
-def _run(call: Call, folder: Path, size: tuple[int, int], signals: Signals) -> int:
+def _run(call: Call, folder: Path, size: tuple[int, int], signals: Signals, supervisor: Supervisor) -> int:
     from cli.devcluster import DevCluster
 
     agents = DevCluster(folder, *size, _flags(call, folder))
@@ -55,7 +56,7 @@ def _run(call: Call, folder: Path, size: tuple[int, int], signals: Signals) -> i
             view.ready()
             if call.text("exec"):
                 view.pause()
-                return _execute(call, agents, signals)
+                return _execute(call, agents, supervisor)
             if not call.yes("once"):
                 _stay(agents, view, signals)
         return 0
@@ -129,10 +130,9 @@ def _stay(agents: DevCluster, view: View, signals: Signals) -> None:
         signals.sleep(PAUSE * 2)
 
 
-def _execute(call: Call, agents: DevCluster, signals: Signals) -> int:
+def _execute(call: Call, agents: DevCluster, supervisor: Supervisor) -> int:
     """Run the command of --exec with the cluster's addresses in its environment; its exit code."""
-    from cli.client import error_text
-    from cli.handler import run_child, shell_words
+    from cli.supervise import StartError, exit_status, shell_words
 
     first = agents.servers[0].http
     environment = {
@@ -144,10 +144,9 @@ def _execute(call: Call, agents: DevCluster, signals: Signals) -> int:
     }
     words = shell_words(call.text("exec"))
     try:
-        code = run_child(words, b"", environment, signals)
-    except OSError as error:
-        raise Failure(f"Error: cannot run {words[0]}: {error_text(error)}") from None
-    return code if code >= 0 else 128 - code
+        return exit_status(supervisor.run(words, environment))
+    except StartError as error:
+        raise Failure(f"Error: {error}") from None
 
 
 COMMANDS = (

@@ -8,11 +8,12 @@ group. It loads the standard library only and serves one child at a time.
 
 Messages both ways are a length (4 bytes) and a marshalled tuple, the first item being its name:
 
-    start words environment stdin own_stdin terminal      -> started pid | failed errno text
+    start words environment stdin own_stdin terminal whole
+                                                          -> started pid | failed errno text
     signal number                                         to the child's group
     end grace                                             TERM, and KILL to what is left after the grace
     lease until grace                                     the same by itself at this time of `clock`
-                                                          -> ended code, when the whole group is gone"""
+                                                          -> ended code, with `whole` after all others"""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ KEPT_FROM_US = (
 )
 _LOOK = 0.02  # seconds between looks at a group that is to go
 _TICK = 1.0  # the longest wait with a lease: `select` does not count time that the machine slept
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 def clock() -> float:
@@ -90,6 +91,7 @@ class Guard:
         self._kill_at: float | None = None
         self._lease: tuple[float, float] | None = None
         self._terminal = 0  # the group to give the terminal back to
+        self._whole = True  # what a child leaves behind in its group ends with it
         self._parent_death = _parent_death_signal()
         self._wakeup, writing = os.pipe()
         os.set_blocking(self._wakeup, False)
@@ -112,6 +114,7 @@ class Guard:
                     os.read(self._wakeup, 4096)
             if self._stream in ready:
                 self._obey(receive(self._stream))
+            self._reap()
             if self._pid:
                 self._look()
 
@@ -138,7 +141,13 @@ class Guard:
             self._lease = message[1:3]
 
     def _start(
-        self, words: list[str], environment: dict[str, str], stdin: bytes, own_stdin: bool, terminal: int
+        self,
+        words: list[str],
+        environment: dict[str, str],
+        stdin: bytes,
+        own_stdin: bool,
+        terminal: int,
+        whole: bool,
     ) -> None:
         source = _as_file(stdin)
         try:
@@ -157,7 +166,7 @@ class Guard:
                 source.close()
         child.returncode = 0  # it is reaped in `_reap`
         self._pid, self._code, self._kill_at, self._lease = child.pid, None, None, None
-        self._terminal = terminal
+        self._terminal, self._whole = terminal, whole
         return self._tell("started", child.pid)
 
     def _preparation(self, terminal: bool) -> Callable[[], None]:
@@ -184,14 +193,14 @@ class Guard:
             self._lease = None
             self._end(until + grace - now)
         if self._code is None:
-            self._reap()
-        if self._code is None:
             if self._kill_at is not None and now >= self._kill_at:
                 self._signal(signal.SIGKILL)
                 self._kill_at = None
             return None
         if self._kill_at is None:
-            self._end(GRACE)  # what the child left behind ends with it
+            if not self._whole:
+                return self._ended()
+            self._end(GRACE)
         if not self._signal(0):
             return self._ended()
         if self._kill_at is not None and now >= self._kill_at:
@@ -200,14 +209,21 @@ class Guard:
         return None
 
     def _reap(self) -> None:
-        pid, status = os.waitpid(self._pid, os.WNOHANG | os.WUNTRACED)
-        if not pid:
-            return
-        if os.WIFSTOPPED(status):
-            if self._terminal and os.WSTOPSIG(status) == signal.SIGTSTP:
+        """The child, and the orphans of its making, which are ours on Linux: where nobody reaped them their
+        group would never seem to be gone."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            if pid != self._pid:
+                continue
+            if not os.WIFSTOPPED(status):
+                self._code = os.waitstatus_to_exitcode(status)
+            elif self._terminal and os.WSTOPSIG(status) == signal.SIGTSTP:
                 self._signal(signal.SIGCONT)  # the terminal is the child's: nobody could wake it again
-            return
-        self._code = os.waitstatus_to_exitcode(status)
 
     def _ended(self) -> None:
         code, self._pid, self._kill_at, self._lease = self._code, 0, None, None
@@ -251,7 +267,8 @@ def _nothing(number: int, frame: object) -> None:
 
 
 def _parent_death_signal() -> Callable[[], None] | None:
-    """On Linux: a call after which the caller is killed when its parent ends, even by KILL."""
+    """On Linux: a call after which the caller is killed when its parent ends, even by KILL. We ourselves
+    become the parent of all orphans below us."""
     if sys.platform != "linux":
         return None
     try:
@@ -260,6 +277,7 @@ def _parent_death_signal() -> Callable[[], None] | None:
         prctl = ctypes.CDLL(None).prctl
     except (ImportError, OSError, AttributeError):
         return None
+    prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def ask() -> None:
         prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)

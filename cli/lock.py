@@ -66,6 +66,7 @@ def lock(call: Call) -> int:
 
     plan = Plan.of(call)
     with Signals() as signals, Supervisor(signals) as supervisor:
+        supervisor.prepare()
         holder = _Holder(call, plan, signals, News())
         try:
             with signals.interruptible():

@@ -8,9 +8,9 @@
         return exit_status(supervisor.code)
 
 Every child leads a process group of its own. A small process beside us (`cli/guard.py`) is its parent:
-whatever happens to us, even KILL, the group gets TERM, and KILL what is left after a grace time. What a
-child leaves behind in its group ends with it. Whoever may not hold on to something longer than until a
-certain time tells it with `lease`, and the group is gone in time even if we stand still."""
+whatever happens to us, even KILL, the group gets TERM, and KILL what is left after a grace time. Whoever
+may not hold on to something longer than until a certain time tells it with `lease`, and the group is gone
+in time even if we stand still."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -124,7 +125,7 @@ class Signals:
 
 
 class Supervisor:
-    """Runs children through a guard of its own, which starts with this object and ends with it."""
+    """Runs children, one at a time, through a guard that ends with this object."""
 
     def __init__(self, signals: Signals) -> None:
         self.code: int | None = None
@@ -132,9 +133,21 @@ class Supervisor:
         self._signals = signals
         self._group = 0
         self._stream: socket
-        self._guard: subprocess.Popen[bytes]
+        self._guard: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Supervisor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """A child that still runs is ended by the guard."""
+        if self._guard is not None:
+            self._stream.close()
+            self._guard.wait()
+
+    def prepare(self) -> None:
+        """Start the guard. `start` does it, too; earlier it costs no time while one waits for others."""
+        if self._guard is not None:
+            return
         from socket import socketpair
 
         self._stream, theirs = socketpair()
@@ -143,12 +156,6 @@ class Supervisor:
         # a group of its own: what is sent to ours (Ctrl-C, a shell's kill %1) must not end the guard
         self._guard = subprocess.Popen(words, pass_fds=(theirs.fileno(),), process_group=0)
         theirs.close()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """A child that still runs is ended by the guard."""
-        self._stream.close()
-        self._guard.wait()
 
     def start(
         self,
@@ -157,19 +164,45 @@ class Supervisor:
         *,
         stdin: bytes = b"",
         own_stdin: bool = False,
+        whole: bool = True,
     ) -> None:
         """Start a child with `environment` added to ours. It reads `stdin`, or with `own_stdin` ours and
-        gets the terminal if we have it. StartError when it cannot start."""
+        gets the terminal if we have it. `whole`: what it leaves behind in its group ends with it.
+        StartError when it cannot start."""
+        self.prepare()
         everything = {**os.environ, **environment}
         terminal = os.getpgrp() if own_stdin and _has_terminal() else 0
         self.code = None
-        self._tell("start", list(words), everything, stdin, own_stdin, terminal)
+        self._tell("start", list(words), everything, stdin, own_stdin, terminal, whole)
         answer = receive(self._stream)
         if answer is None:
             raise StartError("its guard has ended")
         if answer[0] == "failed":
             raise StartError(_go_text(words[0], *answer[1:]))
         self._group = answer[1]
+
+    def run(
+        self,
+        words: Sequence[str],
+        environment: Mapping[str, str],
+        stdin: bytes = b"",
+        deadline: float | None = None,
+    ) -> int:
+        """Run a child to its end and give its code; what it leaves behind is left. When a signal or the
+        deadline (monotonic) comes first, it is ended, then Stop or TimeoutError raised."""
+        self.start(words, environment, stdin=stdin, whole=False)
+        why: Exception | None = None
+        while self.code is None:
+            left = None if deadline is None or why else max(0.0, deadline - time.monotonic())
+            for number in self.wait(left):
+                why = why or Stop(number)
+            if why is None and deadline is not None and time.monotonic() >= deadline:
+                why = TimeoutError()
+            if why is not None:
+                self.end()
+        if why is not None:
+            raise why
+        return self.code
 
     def signal(self, number: int) -> None:
         """Send a signal to the child's group. Nothing happens if it has ended."""

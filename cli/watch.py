@@ -10,7 +10,7 @@ from cli.watchplan import EventProgress, Plan, Progress, back_off
 
 if TYPE_CHECKING:
     from cli.call import Call
-    from cli.handler import Signals
+    from cli.supervise import Signals, Supervisor
 
 TIMED_OUT = 124
 WAIT = 300.0  # the agent's own limit of a blocking query, which we leave to it
@@ -19,14 +19,14 @@ MARGIN = 10.0
 
 def watch(call: Call) -> int:
     """`watch`: until an interrupt, a failing handler, or the timeout."""
-    from cli.handler import Signals, Stop
+    from cli.supervise import Signals, Stop, Supervisor
 
     plan = Plan.of(call)
     timeout = call.number("timeout")
     deadline = time.monotonic() + timeout / 1e9 if timeout else None
-    with Signals() as signals:
+    with Signals() as signals, Supervisor(signals) as supervisor:
         try:
-            return _loop(call, plan, signals, deadline)
+            return _loop(call, plan, signals, supervisor, deadline)
         except Stop as stop:
             gentle = stop.args[0] in ("SIGINT", "SIGTERM")
             return 0 if gentle else 128 + stop.number
@@ -34,7 +34,7 @@ def watch(call: Call) -> int:
             return TIMED_OUT
 
 
-def _loop(call: Call, plan: Plan, signals: Signals, deadline: float | None) -> int:
+def _loop(call: Call, plan: Plan, signals: Signals, supervisor: Supervisor, deadline: float | None) -> int:
     """Poll, hand over what changed, poll again. TimeoutError when the deadline has passed."""
     call.client.wakeup = signals.wakeup
     progress = Progress(plan.initial)
@@ -55,7 +55,7 @@ def _loop(call: Call, plan: Plan, signals: Signals, deadline: float | None) -> i
         failures = 0
         changed, payload = progress.take(index, payload)
         if changed:
-            code = _hand_over(call, plan, payload, index, signals, deadline)
+            code = _hand_over(call, plan, payload, index, supervisor, deadline)
             if code or plan.once:
                 return code
         if not index:
@@ -94,7 +94,7 @@ def _poll(call: Call, plan: Plan, index: int, deadline: float | None) -> tuple[i
 
 
 def _hand_over(
-    call: Call, plan: Plan, payload: Any, index: int, signals: Signals, deadline: float | None
+    call: Call, plan: Plan, payload: Any, index: int, supervisor: Supervisor, deadline: float | None
 ) -> int:
     """Run the handler, or print. The code that ends the watch, 0 to go on."""
     from cli.payload import to_text
@@ -105,32 +105,18 @@ def _hand_over(
         show(call, plan, payload, index)
         return 0
     from cli.call import note
-    from cli.client import error_text
-    from cli.handler import run_child
+    from cli.supervise import StartError, ending, exit_status
 
     environment = {"CONSUL_INDEX": str(index), "CTL_INDEX": str(index)}
     data = (to_text(payload) + "\n").encode("utf-8", "surrogateescape")
     try:
-        code = run_child(plan.handler, data, environment, signals, deadline)
-    except TimeoutError:
-        raise
-    except OSError as error:
-        raise Failure(f"Error executing handler: {plan.handler[0]}: {error_text(error)}") from None
+        code = supervisor.run(plan.handler, environment, data, deadline)
+    except StartError as error:
+        raise Failure(f"Error executing handler: {error}") from None
     if code == 0:
         return 0
-    note(f"Error executing handler: {_ending(code)}")
-    if plan.consul_form:
-        return 1
-    return code if code > 0 else 128 - code
-
-
-def _ending(code: int) -> str:
-    """Go's words for how a process ended."""
-    if code > 0:
-        return f"exit status {code}"
-    import signal
-
-    return f"signal: {(signal.strsignal(-code) or str(-code)).lower()}"
+    note(f"Error executing handler: {ending(code)}")
+    return 1 if plan.consul_form else exit_status(code)
 
 
 COMMANDS = (

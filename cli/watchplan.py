@@ -122,7 +122,7 @@ def _passing_only(text: str) -> bool:
 
 def _handler(call: Call, child: list[str]) -> list[str]:
     """The words to run. Empty when nothing is to run."""
-    from cli.handler import shell_words
+    from cli.supervise import shell_words
 
     line = call.text("exec")
     if line and child:

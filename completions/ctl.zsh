@@ -31,7 +31,7 @@ _ctl_kind() {
 
 _ctl_is() {
   case "$1" in
-    'agent' | 'agent start' | 'agent status' | 'agent stop' | 'members' | 'join' | 'leave' | 'force-leave' | 'rtt' | 'kv' | 'kv get' | 'kv put' | 'kv delete' | 'kv list' | 'kv export' | 'kv import' | 'services' | 'services list' | 'services show' | 'services register' | 'services deregister' | 'checks' | 'checks list' | 'checks pass' | 'checks warn' | 'checks fail' | 'checks register' | 'checks deregister' | 'nodes' | 'nodes list' | 'nodes show' | 'nodes deregister' | 'catalog' | 'catalog nodes' | 'catalog services' | 'catalog datacenters' | 'dc' | 'dc list' | 'event' | 'event fire' | 'event list' | 'watch' | 'session' | 'session create' | 'session list' | 'session show' | 'session renew' | 'session destroy' | 'lock' | 'operator' | 'operator raft' | 'operator raft list-peers' | 'operator raft remove-peer' | 'operator raft transfer-leader' | 'operator raft recover' | 'operator autopilot' | 'operator autopilot get-config' | 'operator autopilot set-config' | 'operator autopilot state' | 'operator autopilot health' | 'raft' | 'raft peers' | 'snapshot' | 'snapshot save' | 'snapshot inspect' | 'snapshot decode' | 'snapshot restore' | 'info' | 'reload' | 'maint' | 'monitor' | 'validate' | 'keygen' | 'keyring' | 'keyring list' | 'keyring install' | 'keyring use' | 'keyring remove' | 'tls' | 'tls ca' | 'tls ca create' | 'tls cert' | 'tls cert create' | 'dev' | 'dev cluster' | 'doctor' | 'version' | 'completions' | 'help') return 0 ;;
+    'agent' | 'agent start' | 'agent status' | 'agent stop' | 'members' | 'join' | 'leave' | 'force-leave' | 'rtt' | 'kv' | 'kv get' | 'kv put' | 'kv delete' | 'kv list' | 'kv export' | 'kv import' | 'services' | 'services list' | 'services show' | 'services register' | 'services deregister' | 'checks' | 'checks list' | 'checks pass' | 'checks warn' | 'checks fail' | 'checks register' | 'checks deregister' | 'nodes' | 'nodes list' | 'nodes show' | 'nodes deregister' | 'catalog' | 'catalog nodes' | 'catalog services' | 'catalog datacenters' | 'dc' | 'dc list' | 'event' | 'event fire' | 'event list' | 'watch' | 'session' | 'session create' | 'session list' | 'session show' | 'session renew' | 'session destroy' | 'lock' | 'config' | 'config read' | 'config write' | 'config list' | 'config delete' | 'config show' | 'operator' | 'operator raft' | 'operator raft list-peers' | 'operator raft remove-peer' | 'operator raft transfer-leader' | 'operator raft recover' | 'operator autopilot' | 'operator autopilot get-config' | 'operator autopilot set-config' | 'operator autopilot state' | 'operator autopilot health' | 'raft' | 'raft peers' | 'snapshot' | 'snapshot save' | 'snapshot inspect' | 'snapshot decode' | 'snapshot restore' | 'info' | 'reload' | 'maint' | 'monitor' | 'validate' | 'keygen' | 'keyring' | 'keyring list' | 'keyring install' | 'keyring use' | 'keyring remove' | 'tls' | 'tls ca' | 'tls ca create' | 'tls cert' | 'tls cert create' | 'dev' | 'dev cluster' | 'doctor' | 'version' | 'completions' | 'help') return 0 ;;
   esac
   return 1
 }
@@ -78,6 +78,11 @@ _ctl_flags() {
     'session renew') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'session destroy') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'lock') echo '--n --name --timeout --try --pass-stdin --shell --child-exit-code --monitor-retry --verbose --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --no-color --strict-exit --help' ;;
+    'config read') echo '--kind --name --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'config write') echo '--cas --modify-index --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'config list') echo '--kind --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'config delete') echo '--kind --name --filename --cas --modify-index --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'config show') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
     'operator raft list-peers') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'operator raft remove-peer') echo '--id --address --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'operator raft transfer-leader') echo '--id --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
@@ -131,9 +136,9 @@ _ctl_value() {
     'members:segment') echo 'any' ;;
     'members:filter' | 'services show:filter' | 'nodes list:filter' | 'catalog nodes:filter' | 'watch:filter') echo 'any' ;;
     'kv get:separator' | 'kv list:separator') echo 'any' ;;
-    'kv get:datacenter' | 'kv put:datacenter' | 'kv delete:datacenter' | 'kv list:datacenter' | 'kv export:datacenter' | 'kv import:datacenter' | 'services list:datacenter' | 'services show:datacenter' | 'services register:datacenter' | 'services deregister:datacenter' | 'checks list:datacenter' | 'nodes list:datacenter' | 'nodes show:datacenter' | 'nodes deregister:datacenter' | 'catalog nodes:datacenter' | 'catalog services:datacenter' | 'catalog datacenters:datacenter' | 'dc list:datacenter' | 'event fire:datacenter' | 'event list:datacenter' | 'watch:datacenter' | 'session create:datacenter' | 'session list:datacenter' | 'session show:datacenter' | 'session renew:datacenter' | 'session destroy:datacenter' | 'lock:datacenter' | 'operator raft list-peers:datacenter' | 'operator raft remove-peer:datacenter' | 'operator raft transfer-leader:datacenter' | 'operator autopilot get-config:datacenter' | 'operator autopilot set-config:datacenter' | 'operator autopilot state:datacenter' | 'operator autopilot health:datacenter' | 'raft peers:datacenter' | 'snapshot save:datacenter' | 'snapshot restore:datacenter') echo 'datacenters' ;;
+    'kv get:datacenter' | 'kv put:datacenter' | 'kv delete:datacenter' | 'kv list:datacenter' | 'kv export:datacenter' | 'kv import:datacenter' | 'services list:datacenter' | 'services show:datacenter' | 'services register:datacenter' | 'services deregister:datacenter' | 'checks list:datacenter' | 'nodes list:datacenter' | 'nodes show:datacenter' | 'nodes deregister:datacenter' | 'catalog nodes:datacenter' | 'catalog services:datacenter' | 'catalog datacenters:datacenter' | 'dc list:datacenter' | 'event fire:datacenter' | 'event list:datacenter' | 'watch:datacenter' | 'session create:datacenter' | 'session list:datacenter' | 'session show:datacenter' | 'session renew:datacenter' | 'session destroy:datacenter' | 'lock:datacenter' | 'config read:datacenter' | 'config write:datacenter' | 'config list:datacenter' | 'config delete:datacenter' | 'operator raft list-peers:datacenter' | 'operator raft remove-peer:datacenter' | 'operator raft transfer-leader:datacenter' | 'operator autopilot get-config:datacenter' | 'operator autopilot set-config:datacenter' | 'operator autopilot state:datacenter' | 'operator autopilot health:datacenter' | 'raft peers:datacenter' | 'snapshot save:datacenter' | 'snapshot restore:datacenter') echo 'datacenters' ;;
     'kv put:flags') echo 'any' ;;
-    'kv put:modify-index' | 'kv delete:modify-index') echo 'any' ;;
+    'kv put:modify-index' | 'kv delete:modify-index' | 'config write:modify-index' | 'config delete:modify-index') echo 'any' ;;
     'kv put:session') echo 'any' ;;
     'kv import:prefix') echo 'any' ;;
     'services show:tag' | 'services register:tag' | 'event fire:tag' | 'watch:tag') echo 'any' ;;
@@ -144,7 +149,7 @@ _ctl_value() {
     'services register:socket') echo 'files' ;;
     'services register:meta') echo 'any' ;;
     'services register:tagged-address') echo 'any' ;;
-    'services register:kind') echo 'any' ;;
+    'services register:kind' | 'config read:kind' | 'config list:kind' | 'config delete:kind') echo 'any' ;;
     'services deregister:id') echo 'services' ;;
     'checks list:state') echo 'words:any passing warning critical' ;;
     'checks list:service' | 'catalog nodes:service' | 'watch:service' | 'maint:service') echo 'services' ;;
@@ -179,6 +184,8 @@ _ctl_value() {
     'lock:n') echo 'any' ;;
     'lock:try') echo 'any' ;;
     'lock:monitor-retry') echo 'any' ;;
+    'config read:name' | 'config delete:name') echo 'services' ;;
+    'config delete:filename') echo 'files' ;;
     'operator autopilot set-config:max-trailing-logs') echo 'any' ;;
     'operator autopilot set-config:min-quorum') echo 'any' ;;
     'operator autopilot set-config:last-contact-threshold') echo 'any' ;;
@@ -211,7 +218,7 @@ _ctl_value() {
 
 _ctl_argument() {
   case "$1:$2" in
-    ':0') echo 'words:agent members join leave force-leave rtt kv services checks nodes catalog dc event watch session lock operator raft snapshot info reload maint monitor validate keygen keyring tls dev doctor version completions help' ;;
+    ':0') echo 'words:agent members join leave force-leave rtt kv services checks nodes catalog dc event watch session lock config operator raft snapshot info reload maint monitor validate keygen keyring tls dev doctor version completions help' ;;
     'agent:0') echo 'words:start status stop' ;;
     'force-leave:0') echo 'nodes' ;;
     'rtt:0') echo 'nodes' ;;
@@ -243,6 +250,8 @@ _ctl_argument() {
     'watch:1') echo 'keys' ;;
     'session:0') echo 'words:create list show renew destroy' ;;
     'lock:0') echo 'keys' ;;
+    'config:0') echo 'words:read write list delete show' ;;
+    'config write:'*) echo 'files' ;;
     'operator:0') echo 'words:raft autopilot' ;;
     'operator raft:0') echo 'words:list-peers remove-peer transfer-leader recover' ;;
     'operator raft recover:'*) echo 'files' ;;

@@ -206,7 +206,7 @@ def test_a_failing_handler_ends_the_watch(ctl, agent, words, code):
 def test_a_handler_that_cannot_start(ctl, agent):
     result = ctl("watch", "-type=key", "-key=a", "-shell=false", "/no/such")
     assert result.code == 1
-    assert result.err == "Error executing handler: /no/such: no such file or directory\n"
+    assert result.err == "Error executing handler: fork/exec /no/such: no such file or directory\n"
 
 
 def alive(pid):
