@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from core.acl.access import Access
 from core.api import agent_checks, agent_health, agent_services
-from core.api.agent_common import done, flag, refuse
+from core.api.agent_common import done, filtered, flag, refuse
 from core.api.endpoint import TEXT, AgentDoor, LogLines, Outcome, Reply, Request, Route
 from core.codec import gojson
 from core.errors import ConfigError, Unauthorized
 from core.version import CONSUL_VERSION, VERSION
 
 
+def _require(agent: AgentDoor, request: Request, access: Access) -> None:
+    """Denied unless the token may do this to this agent."""
+    request.authorizer.require("agent", agent.node_name, access)
+
+
 def describe(agent: AgentDoor, request: Request) -> Outcome:
     """`GET /v1/agent/self`."""
+    _require(agent, request, "read")
     return Reply(body=gojson.encode(agent.self_description()))
 
 
@@ -31,6 +38,7 @@ def version(agent: AgentDoor, request: Request) -> Outcome:
 
 async def host(agent: AgentDoor, request: Request) -> Reply:
     """`GET /v1/agent/host`."""
+    request.authorizer.require("operator", "", "read")
     return Reply(body=gojson.encode(await agent.host_facts()))
 
 
@@ -42,11 +50,14 @@ def members(agent: AgentDoor, request: Request) -> Outcome:
         if wan:
             return refuse(400, "Cannot provide a segment with wan=true")
         return refuse(500, "Network segments are not supported in this version of Consul")
-    return Reply(body=gojson.encode(agent.members(wan)))
+    found = agent.members(wan)
+    seen = [one for one in found if request.authorizer.allows("node", one["Name"], "read")]
+    return Reply(body=gojson.encode(seen), headers=filtered(request, len(seen) < len(found)))
 
 
 async def join(agent: AgentDoor, request: Request) -> Reply:
     """`PUT /v1/agent/join/ADDRESS`."""
+    _require(agent, request, "write")
     await agent.join(request.rest, request.query.get("wan") != "")
     return done()
 
@@ -54,18 +65,21 @@ async def join(agent: AgentDoor, request: Request) -> Reply:
 async def leave(agent: AgentDoor, request: Request) -> Reply:
     """`PUT /v1/agent/leave`: answers when the cluster knows; then the agent ends. A server without which
     the others could not go on refuses, unless `yes-destroy-quorum` is asked for (design: pains row 13)."""
+    _require(agent, request, "write")
     await agent.leave(request.query.has("yes-destroy-quorum"))
     return done()
 
 
 async def force_leave(agent: AgentDoor, request: Request) -> Reply:
     """`PUT /v1/agent/force-leave/NODE`."""
+    request.authorizer.require("operator", "", "write")
     await agent.force_leave(request.rest, request.query.has("prune"))
     return done()
 
 
 async def reload(agent: AgentDoor, request: Request) -> Reply:
     """`PUT /v1/agent/reload`: all of it or nothing. Only if something waits for a restart there is a body."""
+    _require(agent, request, "write")
     waiting = await agent.reload()
     if not waiting:
         return done()
@@ -75,12 +89,15 @@ async def reload(agent: AgentDoor, request: Request) -> Reply:
 
 async def maintenance(agent: AgentDoor, request: Request) -> Reply:
     """`PUT /v1/agent/maintenance`."""
-    await agent.local.maintain_node(flag(request, "enable"), request.query.get("reason"), request.token)
+    enable = flag(request, "enable")
+    request.authorizer.require("node", agent.node_name, "write")
+    await agent.local.maintain_node(enable, request.query.get("reason"), request.token)
     return done()
 
 
 def metrics(agent: AgentDoor, request: Request) -> Outcome:
     """`GET /v1/agent/metrics`: JSON, or with `format=prometheus` text."""
+    _require(agent, request, "read")
     if request.query.get("format") != "prometheus":
         return Reply(body=gojson.encode(agent.metrics.snapshot(agent.wall())))
     if not agent.prometheus_enabled:
@@ -91,6 +108,7 @@ def metrics(agent: AgentDoor, request: Request) -> Outcome:
 
 def monitor(agent: AgentDoor, request: Request) -> Outcome:
     """`GET /v1/agent/monitor`: the log, until the client hangs up."""
+    _require(agent, request, "read")
     level = request.query.get("loglevel") or "INFO"
     try:
         lines = agent.follow_log(level, request.query.has("logjson"))
@@ -113,17 +131,17 @@ def token(agent: AgentDoor, request: Request) -> Outcome:
 
 
 ROUTES: tuple[Route, ...] = (
-    Route("/v1/agent/self", ("GET",), describe),
+    Route("/v1/agent/self", ("GET",), describe, guarded=True),
     Route("/v1/agent/version", ("GET",), version),
-    Route("/v1/agent/host", ("GET",), host),
-    Route("/v1/agent/members", ("GET",), members),
-    Route("/v1/agent/join/", ("PUT",), join),
-    Route("/v1/agent/leave", ("PUT",), leave),
-    Route("/v1/agent/force-leave/", ("PUT",), force_leave),
-    Route("/v1/agent/reload", ("PUT",), reload),
-    Route("/v1/agent/maintenance", ("PUT",), maintenance),
-    Route("/v1/agent/metrics", ("GET",), metrics),
-    Route("/v1/agent/monitor", ("GET",), monitor),
+    Route("/v1/agent/host", ("GET",), host, guarded=True),
+    Route("/v1/agent/members", ("GET",), members, guarded=True),
+    Route("/v1/agent/join/", ("PUT",), join, guarded=True),
+    Route("/v1/agent/leave", ("PUT",), leave, guarded=True),
+    Route("/v1/agent/force-leave/", ("PUT",), force_leave, guarded=True),
+    Route("/v1/agent/reload", ("PUT",), reload, guarded=True),
+    Route("/v1/agent/maintenance", ("PUT",), maintenance, guarded=True),
+    Route("/v1/agent/metrics", ("GET",), metrics, guarded=True),
+    Route("/v1/agent/monitor", ("GET",), monitor, guarded=True),
     Route("/v1/agent/token/", ("PUT",), token),
     *agent_services.ROUTES,
     *agent_checks.ROUTES,

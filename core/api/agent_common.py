@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from core.api import filter, render
-from core.api.endpoint import TEXT, Reply, Request
+from core.acl.access import Authorizer
+from core.api import filter, permits, render
+from core.api.endpoint import TEXT, AgentDoor, Reply, Request
 from core.codec import gojson
 from core.codec.duration import quote
 from core.errors import BadRequest, Invalid
@@ -40,10 +41,31 @@ def flag(request: Request, name: str) -> bool:
     raise BadRequest(f"Invalid value for {name}: {quote(value)}")
 
 
+def filtered(request: Request, hidden: bool) -> dict[str, str]:
+    """The header that says that the token may not see all, where something was `hidden` from it. Who has
+    no token is not told (as for what servers answer, agent/calls.py)."""
+    return {"X-Consul-Results-Filtered-By-ACLs": "true"} if hidden and request.token else {}
+
+
+def may_write_check(request: Request, agent: AgentDoor, service: str) -> None:
+    """Denied unless the checks of a service, or with "" those of the node, may be written."""
+    if service:
+        permits.require_write(request.authorizer, "service", service)
+    else:
+        permits.require_write(request.authorizer, "node", agent.node_name)
+
+
 def listing(
-    request: Request, found: dict[str, _Item], kind: str, show: Callable[[_Item], render.Json]
+    request: Request,
+    all_found: dict[str, _Item],
+    sees: Callable[[Authorizer, _Item], bool],
+    kind: str,
+    show: Callable[[_Item], render.Json],
 ) -> Reply:
-    """Things of this agent by id, those that pass the request's filter for objects of `kind`."""
+    """Things of this agent by id: those that the token may see and that pass the request's filter for
+    objects of `kind`."""
+    found = {name: item for name, item in all_found.items() if sees(request.authorizer, item)}
+    headers = filtered(request, len(found) < len(all_found))
     expression = request.query.get("filter")
     if expression:
         try:
@@ -51,7 +73,7 @@ def listing(
         except Invalid as error:
             return refuse(500, error.text)
         found = {name: item for name, item in found.items() if keep(item)}
-    return Reply(body=gojson.encode({name: show(item) for name, item in found.items()}))
+    return Reply(body=gojson.encode({name: show(item) for name, item in found.items()}), headers=headers)
 
 
 def agent_service(service: NodeService, datacenter: str, content_hash: str = "") -> render.Json:

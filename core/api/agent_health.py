@@ -81,6 +81,7 @@ def by_id(agent: AgentDoor, request: Request) -> Outcome:
         reason = f"ServiceId {request.rest} not found"
         unknown = {"AggregatedStatus": CRITICAL, "Service": None, "Checks": None}
         return _reply(404, reason, gojson.encode(reason if _wants_text(request) else unknown), False)
+    request.authorizer.require("service", service.service, "read")
     status, info = _health(agent, service)
     if _wants_text(request):
         return _reply(_CODES[status], status, status.encode(), True)
@@ -91,6 +92,7 @@ def by_name(agent: AgentDoor, request: Request) -> Outcome:
     """`GET /v1/agent/health/service/name/NAME`: all instances here; the worst one counts."""
     if not request.rest:
         return refuse(500, "Bad request: Missing service Name")
+    request.authorizer.require("service", request.rest, "read")
     code, reason = 404, f"ServiceName {request.rest} Not Found"
     infos = []
     for service in agent.local.state.services.values():
@@ -105,6 +107,6 @@ def by_name(agent: AgentDoor, request: Request) -> Outcome:
 
 
 ROUTES = (
-    Route("/v1/agent/health/service/id/", ("GET",), by_id),
-    Route("/v1/agent/health/service/name/", ("GET",), by_name),
+    Route("/v1/agent/health/service/id/", ("GET",), by_id, guarded=True),
+    Route("/v1/agent/health/service/name/", ("GET",), by_name, guarded=True),
 )

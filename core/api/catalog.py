@@ -9,7 +9,8 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from core.api import decode, filter, render
+from core.acl.access import Authorizer
+from core.api import decode, filter, permits, render
 from core.api.blocking import node_meta, query_options
 from core.api.endpoint import (
     AgentDoor,
@@ -166,13 +167,26 @@ def _prepare_deregister(view: Store, args: DeregisterRequest) -> bytes:
     return commands.deregister(args)
 
 
-LIST_NODES = Read("Catalog.ListNodes", _list_nodes)
-LIST_SERVICES = Read("Catalog.ListServices", _list_services)
-SERVICE_NODES = Read("Catalog.ServiceNodes", _service_nodes)
-NODE_SERVICES = Read("Catalog.NodeServices", _node_services)
-GATEWAY_SERVICES = Read("Catalog.GatewayServices", _nothing)
-REGISTER = Write("Catalog.Register", _prepare_register)
-DEREGISTER = Write("Catalog.Deregister", _prepare_deregister)
+def _seen_services(authorizer: Authorizer, args: NodesRequest, answer: Answer) -> Answer:
+    seen = {name: tags for name, tags in answer.value.items() if permits.sees_service(authorizer, name)}
+    return answer if len(seen) == len(answer.value) else replace(answer, value=seen, filtered=True)
+
+
+def _seen_instances(authorizer: Authorizer, args: ServiceRequest, answer: Answer) -> Answer:
+    if args.connect and not authorizer.allows("service", args.name, "read"):
+        return permits.kept(answer, lambda _: False)  # what serves it may have another name
+    return permits.kept(answer, lambda pair: permits.sees_pair(authorizer, pair))
+
+
+LIST_NODES = Read("Catalog.ListNodes", _list_nodes, permits.listing(permits.sees_node))
+LIST_SERVICES = Read("Catalog.ListServices", _list_services, _seen_services)
+SERVICE_NODES = Read("Catalog.ServiceNodes", _service_nodes, _seen_instances)
+NODE_SERVICES = Read("Catalog.NodeServices", _node_services, permits.node_services)
+GATEWAY_SERVICES = Read(
+    "Catalog.GatewayServices", _nothing, permits.reads("service", lambda args: str(args.name))
+)
+REGISTER = Write("Catalog.Register", _prepare_register, permits.register)
+DEREGISTER = Write("Catalog.Deregister", _prepare_deregister, permits.deregister)
 
 
 def _question(read: Read, args: Any, options: QueryOptions, render_value: Callable[[Any], Any]) -> Question:

@@ -7,6 +7,8 @@ from typing import Any, Protocol, cast
 
 from msgspec import Struct
 
+from core.acl.access import Authorizer
+from core.api import permits
 from core.api.blocking import query_options
 from core.api.endpoint import (
     Action,
@@ -114,10 +116,18 @@ async def _list_datacenters(server: ServerDoor, args: DatacentersRequest) -> lis
     return [DatacenterMap(name, "wan", found[name]) for name in sorted(found)]
 
 
-LIST_NODES = Read("Coordinate.ListNodes", _list_nodes)
-NODE = Read("Coordinate.Node", _node)
-UPDATE = Action("Coordinate.Update", _update)
-LIST_DATACENTERS = Action("Coordinate.ListDatacenters", _list_datacenters, leader=False)
+def _sees(authorizer: Authorizer, item: Coordinate) -> bool:
+    return authorizer.allows("node", item.node, "read")
+
+
+def _may_update(authorizer: Authorizer, args: UpdateRequest) -> None:
+    authorizer.require("node", args.node, "write")
+
+
+LIST_NODES = Read("Coordinate.ListNodes", _list_nodes, permits.listing(_sees))
+NODE = Read("Coordinate.Node", _node, permits.reads("node", lambda args: str(args.node)))
+UPDATE = Action("Coordinate.Update", _update, permit=_may_update)
+LIST_DATACENTERS = Action("Coordinate.ListDatacenters", _list_datacenters, False, permits.open_action)
 
 
 # --- over HTTP --------------------------------------------------------------------------------------
@@ -225,7 +235,7 @@ def update(agent: AgentDoor, request: Request) -> Outcome:
         coord,
         request.token or fields.get("Token", ""),
     )
-    return Errand(UPDATE, args, _done, datacenter, request.token)
+    return Errand(UPDATE, args, _done, datacenter, args.token)
 
 
 def _done(_: object) -> Reply:

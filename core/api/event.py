@@ -10,7 +10,8 @@ from typing import Any, Protocol, cast
 
 from msgspec import Struct
 
-from core.api.agent_common import refuse
+from core.acl.access import Authorizer
+from core.api.agent_common import filtered, refuse
 from core.api.blocking import MAX_WAIT, query_options
 from core.api.endpoint import (
     Action,
@@ -68,7 +69,11 @@ async def _fire(server: ServerDoor, args: EventFireRequest) -> None:
     await server.lan.user_event(consul_events.EVENT_PREFIX + args.name, args.payload or b"")
 
 
-FIRE = Action("Internal.EventFire", _fire, leader=False)
+def _may_fire(authorizer: Authorizer, args: EventFireRequest) -> None:
+    authorizer.require("event", args.name, "write")
+
+
+FIRE = Action("Internal.EventFire", _fire, leader=False, permit=_may_fire)
 
 
 # --- filters ----------------------------------------------------------------------------------------
@@ -132,13 +137,38 @@ def fire(agent: AgentDoor, request: Request) -> Outcome:
 
 
 def listed(agent: AgentDoor, request: Request) -> Outcome:
-    """`GET /v1/event/list`: the events that this agent has heard and that are meant for what is named."""
+    """`GET /v1/event/list`: the events that this agent has heard and that are meant for what is named.
+    Which of them the token may see is for this agent to say: no server knows them."""
     options = query_options(request)
-    events, keep = cast(_Agent, agent).events, _wanted(request)
-    found = [one for one in events.heard() if keep(one.event)]
+    log = _Log(cast(_Agent, agent).events, request)
+    found = log.find()
     if index_of(found) == options.min_query_index:
-        return _listed_later(agent, events, keep, options)
-    return _listing(found)
+        return _listed_later(agent, log, options)
+    return log.listing(found)
+
+
+class _Log:
+    """The events that a request asks for and may see."""
+
+    def __init__(self, events: EventsDoor, request: Request) -> None:
+        self._events, self._request = events, request
+        self._keep = _wanted(request)
+        self._hidden = False
+
+    def find(self, watch: Watch | None = None) -> list[HeardEvent]:
+        """Those that there are now; `watch` fires with the next one."""
+        found = [one for one in self._events.heard(watch) if self._keep(one.event)]
+        allows = self._request.authorizer.allows
+        seen = [one for one in found if allows("event", one.event.name, "read")]
+        self._hidden = len(seen) < len(found)
+        return seen
+
+    def listing(self, found: Sequence[HeardEvent]) -> Reply:
+        """The reply with what was found last."""
+        headers = filtered(self._request, self._hidden)
+        return Reply(
+            body=gojson.encode([_show(one) for one in found]), headers=headers, index=index_of(found)
+        )
 
 
 def _wanted(request: Request) -> Callable[[ConsulEvent], bool]:
@@ -164,24 +194,18 @@ def _meets(pattern: str, wanted: str) -> bool:
     return compile_regex(pattern)(wanted)
 
 
-async def _listed_later(
-    agent: AgentDoor, events: EventsDoor, keep: Callable[[ConsulEvent], bool], options: QueryOptions
-) -> Reply:
+async def _listed_later(agent: AgentDoor, log: _Log, options: QueryOptions) -> Reply:
     """Blocks until the list ends in another event: its index does not grow, so equality counts."""
     wait = agent.local.wait
     left = min(options.max_query_time or MAX_WAIT, MAX_WAIT)
     deadline = agent.wall() + left / 1e9
     while True:
         watch = Watch()
-        found = [one for one in events.heard(watch) if keep(one.event)]
+        found = log.find(watch)
         left = int((deadline - agent.wall()) * 1e9)
         if index_of(found) != options.min_query_index or left <= 0 or not await wait(watch, left):
             watch.close()
-            return _listing(found)
-
-
-def _listing(found: Sequence[HeardEvent]) -> Reply:
-    return Reply(body=gojson.encode([_show(one) for one in found]), index=index_of(found))
+            return log.listing(found)
 
 
 def index_of(found: Sequence[HeardEvent]) -> int:
@@ -208,6 +232,6 @@ def _show(heard: HeardEvent) -> dict[str, Any]:
 
 ROUTES = (
     Route("/v1/event/fire/", ("PUT",), fire),
-    Route("/v1/event/list", ("GET",), listed),
+    Route("/v1/event/list", ("GET",), listed, guarded=True),
 )
 ACTIONS = (FIRE,)

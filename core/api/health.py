@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from core.api import filter, render
+from core.acl.access import Authorizer
+from core.api import filter, permits, render
 from core.api.blocking import node_meta, query_options
 from core.api.catalog import (
     NameRequest,
@@ -87,10 +88,16 @@ def _checks_in_state(view: Store, args: ChecksRequest, watch: Watch | None) -> A
     return _select(view, args, *view.checks_in_state(args.state, watch), remember=True)
 
 
-SERVICE_NODES = Read("Health.ServiceNodes", _service_nodes)
-NODE_CHECKS = Read("Health.NodeChecks", _node_checks)
-SERVICE_CHECKS = Read("Health.ServiceChecks", _service_checks)
-CHECKS_IN_STATE = Read("Health.ChecksInState", _checks_in_state)
+def _seen_instances(authorizer: Authorizer, args: ServiceRequest, answer: Answer) -> Answer:
+    if (args.connect or args.ingress) and not authorizer.allows("service", args.name, "read"):
+        return permits.kept(answer, lambda _: False)  # what serves it may have another name
+    return permits.kept(answer, lambda item: permits.sees_instance(authorizer, item))
+
+
+SERVICE_NODES = Read("Health.ServiceNodes", _service_nodes, _seen_instances)
+NODE_CHECKS = Read("Health.NodeChecks", _node_checks, permits.listing(permits.sees_check))
+SERVICE_CHECKS = Read("Health.ServiceChecks", _service_checks, permits.listing(permits.sees_check))
+CHECKS_IN_STATE = Read("Health.ChecksInState", _checks_in_state, permits.listing(permits.sees_check))
 
 
 def _checks(answer: Answer) -> Reply:

@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from core.acl.access import Authorizer
 from core.api.endpoint import (
     Action,
     AgentDoor,
@@ -89,7 +90,16 @@ async def _in_pool(
     )
 
 
-OPERATE = Action("Internal.KeyringOperation", _operate, leader=False)
+def _may_operate(authorizer: Authorizer, args: KeyringRequest) -> None:
+    """Refused as something invalid, since that is what Consul's answer is to clients: 500."""
+    if args.operation == LIST:
+        if not authorizer.allows("keyring", "", "read"):
+            raise Invalid("Reading keyring denied by ACLs")
+    elif not authorizer.allows("keyring", "", "write"):
+        raise Invalid("Modifying keyring denied due to ACLs")
+
+
+OPERATE = Action("Internal.KeyringOperation", _operate, leader=False, permit=_may_operate)
 
 
 def keyring(agent: AgentDoor, request: Request) -> Outcome:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from core.api import render
+from core.acl.access import Authorizer
+from core.api import permits, render
 from core.api.blocking import parse_uint, query_options
 from core.api.endpoint import (
     PLAIN,
@@ -23,6 +24,7 @@ from core.api.endpoint import (
 from core.codec import gojson
 from core.errors import BadRequest, Invalid, TooLarge
 from core.store import commands
+from core.store.kv import fold
 from core.store.state import Store
 from core.store.structs import DirEntry
 from core.store.watch import Watch
@@ -80,10 +82,38 @@ def _prepare(view: Store, args: KVChange) -> bytes | Settled:
     )
 
 
-GET = Read("KVS.Get", _get)
-LIST = Read("KVS.List", _list)
-LIST_KEYS = Read("KVS.ListKeys", _list_keys)
-APPLY = Write("KVS.Apply", _prepare)
+def _may_list(authorizer: Authorizer, args: KeyRequest, answer: Answer) -> Answer:
+    authorizer.require("key", permits.key_name(args.key), "list")
+    return permits.kept(answer, lambda entry: sees_key(authorizer, entry.key))
+
+
+def sees_key(authorizer: Authorizer, key: bytes) -> bool:
+    """Whether a key may be read."""
+    return authorizer.allows("key", permits.key_name(key), "read")
+
+
+def _judged_keys(authorizer: Authorizer, view: Store, args: KeyRequest, watch: Watch | None) -> Answer:
+    """The names, cut only when it is known which may be read: a folder shows what is in it."""
+    authorizer.require("key", permits.key_name(args.key), "list")
+    index, keys = view.kv_keys(args.key, b"", watch)
+    answer = permits.kept(Answer(index, keys, remember=bool(keys)), lambda key: sees_key(authorizer, key))
+    if args.separator:
+        answer.value = fold(answer.value, len(args.key), args.separator)
+    return answer
+
+
+def _may_change(authorizer: Authorizer, view: Store, args: KVChange) -> None:
+    name = permits.key_name(args.key)
+    if args.op == "delete-tree":
+        authorizer.require_below("key", name, "write")
+    else:
+        authorizer.require("key", name, "write")
+
+
+GET = Read("KVS.Get", _get, permits.reads("key", lambda args: permits.key_name(args.key)))
+LIST = Read("KVS.List", _list, _may_list)
+LIST_KEYS = Read("KVS.ListKeys", _list_keys, permits.judged, _judged_keys)
+APPLY = Write("KVS.Apply", _prepare, _may_change)
 
 
 def _read(agent: AgentDoor, request: Request) -> Outcome:

@@ -9,6 +9,8 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from core.acl.access import Authorizer
+from core.api import permits
 from core.api.blocking import parse_uint, query_options
 from core.api.endpoint import (
     Action,
@@ -125,14 +127,24 @@ def _prepare_autopilot(view: Store, args: AutopilotSetConfigRequest) -> bytes:
     return commands.command(commands.AUTOPILOT, args)
 
 
-RAFT_CONFIGURATION = Action("Operator.RaftGetConfiguration", _raft_configuration)
-REMOVE_BY_ADDRESS = Action("Operator.RaftRemovePeerByAddress", _remove_by_address)
-REMOVE_BY_ID = Action("Operator.RaftRemovePeerByID", _remove_by_id)
-TRANSFER_LEADER = Action("Operator.TransferLeader", _transfer)
-AUTOPILOT_CONFIGURATION = Action("Operator.AutopilotGetConfiguration", _autopilot_configuration)
-SERVER_HEALTH = Action("Operator.ServerHealth", _health)
-AUTOPILOT_STATE = Action("Operator.AutopilotState", _state)
-SET_AUTOPILOT = Write("Operator.AutopilotSetConfiguration", _prepare_autopilot)
+_READ, _WRITE = permits.needs("operator", "read"), permits.needs("operator", "write")
+_READ_SAID, _WRITE_SAID = permits.needs_said("operator", "read"), permits.needs_said("operator", "write")
+
+
+def _may_set_autopilot(authorizer: Authorizer, view: Store, args: AutopilotSetConfigRequest) -> None:
+    _WRITE_SAID(authorizer, args)
+
+
+RAFT_CONFIGURATION = Action("Operator.RaftGetConfiguration", _raft_configuration, permit=_READ)
+REMOVE_BY_ADDRESS = Action("Operator.RaftRemovePeerByAddress", _remove_by_address, permit=_WRITE)
+REMOVE_BY_ID = Action("Operator.RaftRemovePeerByID", _remove_by_id, permit=_WRITE)
+TRANSFER_LEADER = Action("Operator.TransferLeader", _transfer, permit=_WRITE)
+AUTOPILOT_CONFIGURATION = Action(
+    "Operator.AutopilotGetConfiguration", _autopilot_configuration, permit=_READ_SAID
+)
+SERVER_HEALTH = Action("Operator.ServerHealth", _health, permit=_READ_SAID)
+AUTOPILOT_STATE = Action("Operator.AutopilotState", _state, permit=_READ_SAID)
+SET_AUTOPILOT = Write("Operator.AutopilotSetConfiguration", _prepare_autopilot, _may_set_autopilot)
 
 
 def reading(action: Action, stale: bool) -> Action:

@@ -49,6 +49,10 @@ def _asked(body: SessionSpecificRequest) -> OneSession:
     return OneSession(body.session_id or body.session)
 
 
+def _to_renew(body: SessionSpecificRequest) -> OneSession:
+    return OneSession(body.session_id or body.session, body.token)
+
+
 def _sessions(found: list[Session]) -> dict[str, Any]:
     return {"sessions": found or None}
 
@@ -96,7 +100,7 @@ COORDINATION: tuple[Remote, ...] = (
         session.RENEW,
         SessionSpecificRequest,
         _one,
-        _asked,
+        _to_renew,
         lambda found: wire.to_wire(IndexedSessions(index=found.index, sessions=found.sessions or None)),
         _renewed,
     ),

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from core.api import filter
+from core.acl.access import Authorizer
+from core.api import filter, permits
 from core.api import remote_structs as structs
 from core.api.endpoint import Answer, Read
 from core.api.remote_kinds import ReadRemote, Remote
@@ -38,9 +40,23 @@ def _service_dump(view: Store, args: DumpRequest, watch: Watch | None) -> Answer
     return Answer(index, found)
 
 
-NODE_DUMP = Read("Internal.NodeDump", _node_dump)
-NODE_INFO = Read("Internal.NodeInfo", _node_dump)
-SERVICE_DUMP = Read("Internal.ServiceDump", _service_dump)
+def _seen_nodes(authorizer: Authorizer, args: DumpRequest, answer: Answer) -> Answer:
+    found: NodeDump = answer.value
+    seen: NodeDump = [
+        (
+            node,
+            [one for one in services if permits.sees_service(authorizer, one.service)],
+            [one for one in checks if permits.sees_service(authorizer, one.service_name)],
+        )
+        for node, services, checks in found
+        if permits.sees_node(authorizer, node)
+    ]
+    return answer if seen == found else replace(answer, value=seen, filtered=True)
+
+
+NODE_DUMP = Read("Internal.NodeDump", _node_dump, _seen_nodes)
+NODE_INFO = Read("Internal.NodeInfo", _node_dump, _seen_nodes)
+SERVICE_DUMP = Read("Internal.ServiceDump", _service_dump, permits.listing(permits.sees_instance))
 
 
 def _node_infos(value: NodeDump) -> dict[str, Any]:

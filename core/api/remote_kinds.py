@@ -31,6 +31,7 @@ from core.errors import Unavailable
 
 Work = Question | Command | Errand
 
+FILTERED = "ResultsFilteredByACLs"  # of newer servers' query meta
 _PIECE = 64  # items of a long list that are encoded at a stretch
 
 
@@ -78,6 +79,11 @@ def understood(rpc: str, decode: Callable[[Any], Any], reply: Any) -> Any:
 B = TypeVar("B", bound=DatacenterRead)
 R = TypeVar("R", bound=ReadReply)
 S = TypeVar("S", bound=Struct)
+
+
+def _with_filtered(outcome: Answer, reply: dict[str, Any]) -> dict[str, Any]:
+    """A reply that says whether ACLs hide part of it. Consul 1.9 has no such field and skips it."""
+    return dict(sorted({**reply, FILTERED: True}.items())) if outcome.filtered else reply
 
 
 def _packed(item: Any) -> bytes:
@@ -138,7 +144,7 @@ class ReadRemote(Generic[B, R]):
         return Question(self._read, self._args(asked), options, unrendered)
 
     def reply(self, outcome: Answer) -> dict[str, Any]:
-        return wire.to_wire(self._reply(outcome))
+        return _with_filtered(outcome, wire.to_wire(self._reply(outcome)))
 
     def _reply(self, outcome: Answer) -> R:
         return self.reply_type(
@@ -157,7 +163,8 @@ class ReadRemote(Generic[B, R]):
             for field in structs.fields(reply)
             if type(value := getattr(reply, field.name)) is list
         }
-        rest = wire.to_wire(structs.replace(reply, **{name: None for name, _ in lists.values()}))
+        shell = wire.to_wire(structs.replace(reply, **{name: None for name, _ in lists.values()}))
+        rest = _with_filtered(outcome, shell)
         yield msgpack.map_header(len(rest))
         for name, value in rest.items():
             yield msgpack.encode(name)
@@ -180,6 +187,7 @@ class ReadRemote(Generic[B, R]):
             remember=False,
             last_contact=came.last_contact,
             known_leader=came.known_leader,
+            filtered=reply.get(FILTERED.encode()) is True,
         )
 
 

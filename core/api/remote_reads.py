@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from core.api import catalog, coordinate, health, kv
+from core.api import catalog, coordinate, health, kv, permits
 from core.api import remote_structs as structs
 from core.api.catalog import NameRequest, NodesRequest, ServiceRequest
 from core.api.endpoint import Answer, Question, Read
@@ -43,8 +43,8 @@ def _at_address(view: Store, args: AddressRequest, watch: Watch | None) -> Answe
     return Answer(view.index("nodes", "services"), found)
 
 
-NODE_SERVICE_LIST = Read("Catalog.NodeServiceList", catalog.NODE_SERVICES.run)
-SERVICES_AT = Read("Catalog.ServiceNodes", _at_address)
+NODE_SERVICE_LIST = Read("Catalog.NodeServiceList", catalog.NODE_SERVICES.run, permits.node_services)
+SERVICES_AT = Read("Catalog.ServiceNodes", _at_address, permits.listing(permits.sees_pair))
 
 
 # --- arguments ----------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from core.api import catalog, coordinate, event, keyring, kv, status
+from core.api import catalog, coordinate, event, keyring, kv, permits, status
 from core.api import remote_structs as structs
 from core.api.endpoint import Action, Command, ServerDoor
 from core.api.keyring import KeyringResponse
@@ -101,7 +101,7 @@ async def _datacenters(server: ServerDoor, args: Nothing) -> list[str]:
     return [server.datacenter, *sorted(known - {server.datacenter})]
 
 
-LIST_DATACENTERS = Action("Catalog.ListDatacenters", _datacenters, leader=False)
+LIST_DATACENTERS = Action("Catalog.ListDatacenters", _datacenters, False, permits.open_action)
 
 
 def _texts(reply: Any) -> list[str]:

@@ -7,7 +7,8 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from core.api import decode
+from core.acl.access import Authorizer
+from core.api import decode, permits
 from core.api.blocking import query_options
 from core.api.endpoint import (
     TEXT,
@@ -41,6 +42,7 @@ class SessionSpecificRequest(Struct, frozen=True):
     """structs.SessionSpecificRequest: one session."""
 
     session_id: str
+    token: str = ""  # of a renewal
 
 
 class NodeRequest(Struct, frozen=True):
@@ -111,15 +113,41 @@ async def _renew(server: ServerDoor, args: SessionSpecificRequest) -> Renewed:
     _check_id(args.session_id)
     index, session = server.store.session_get(args.session_id)
     if session is not None:
+        if server.permissions is not None:
+            authorizer = await server.permissions.find(args.token)
+            authorizer.require("session", session.node, "write")
         server.renew_session(session)
     return Renewed([] if session is None else [session], index)
 
 
-GET = Read("Session.Get", _get)
-LIST = Read("Session.List", _list)
-NODE_SESSIONS = Read("Session.NodeSessions", _node_sessions)
-APPLY = Write("Session.Apply", _prepare)
-RENEW = Action("Session.Renew", _renew)
+def _may_apply(authorizer: Authorizer, view: Store, args: SessionRequest) -> None:
+    session = args.session
+    if args.op == "destroy" and session.id:
+        require_session(authorizer, view, session.id)
+    elif args.op == "create" and session.node:
+        authorizer.require("session", session.node, "write")
+
+
+def require_session(authorizer: Authorizer, view: Store, session_id: str) -> None:
+    """Denied unless the sessions of the node that this one belongs to may be written."""
+    try:
+        _check_id(session_id)
+    except Invalid as error:
+        raise Invalid(f"Session lookup failed: {error}") from None
+    found = view.session_get(session_id)[1]
+    if found is not None:
+        authorizer.require("session", found.node, "write")
+
+
+def _sees(authorizer: Authorizer, session: Session) -> bool:
+    return authorizer.allows("session", session.node, "read")
+
+
+GET = Read("Session.Get", _get, permits.listing(_sees))
+LIST = Read("Session.List", _list, permits.listing(_sees))
+NODE_SESSIONS = Read("Session.NodeSessions", _node_sessions, permits.listing(_sees))
+APPLY = Write("Session.Apply", _prepare, _may_apply)
+RENEW = Action("Session.Renew", _renew, permit=permits.open_action)  # it asks itself, knowing the node
 
 
 def _show(session: Session) -> dict[str, Any]:
@@ -181,7 +209,7 @@ def renew(agent: AgentDoor, request: Request) -> Outcome:
             return Reply(404, f"Session id '{session_id}' not found".encode(), TEXT)
         return Reply(body=gojson.encode([_show(session) for session in found.sessions]))
 
-    args = SessionSpecificRequest(session_id)
+    args = SessionSpecificRequest(session_id, request.token)
     return Errand(RENEW, args, renewed, request.query.get("dc"), request.token)
 
 

@@ -7,6 +7,7 @@ from typing import Protocol, cast
 
 from msgspec import Struct
 
+from core.api import permits
 from core.api.endpoint import TEXT, Action, AgentDoor, Errand, Outcome, Reply, Request, Route, ServerDoor
 from core.codec import gojson
 from core.node.autopilot import RaftStats
@@ -40,10 +41,10 @@ async def _raft_stats(server: ServerDoor, args: Nothing) -> RaftStats:
     return RaftStats(stats["last_contact"], int(stats["last_log_term"]), int(stats["last_log_index"]))
 
 
-PING = Action("Status.Ping", _ping, leader=False)
-LEADER = Action("Status.Leader", _leader, leader=False)
-PEERS = Action("Status.Peers", _peers, leader=False)
-RAFT_STATS = Action("Status.RaftStats", _raft_stats, leader=False)
+PING = Action("Status.Ping", _ping, leader=False, permit=permits.open_action)
+LEADER = Action("Status.Leader", _leader, leader=False, permit=permits.open_action)
+PEERS = Action("Status.Peers", _peers, leader=False, permit=permits.open_action)
+RAFT_STATS = Action("Status.RaftStats", _raft_stats, leader=False, permit=permits.open_action)
 
 
 def leader(agent: AgentDoor, request: Request) -> Outcome:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from core.api import catalog, decode_txn, render
+from core.acl.access import Authorizer
+from core.api import catalog, decode_txn, kv, permits, render, session
 from core.api.blocking import query_options
 from core.api.endpoint import (
     AgentDoor,
@@ -24,10 +26,10 @@ from core.api.endpoint import (
 )
 from core.codec import gojson
 from core.codec.duration import quote
-from core.errors import Invalid, TooLarge
+from core.errors import Denied, Invalid, TooLarge
 from core.store import commands, txn
 from core.store.state import Store
-from core.store.structs import TxnError, TxnOp, TxnRequest, TxnResponse, TxnResult
+from core.store.structs import TxnError, TxnKVOp, TxnOp, TxnRequest, TxnResponse, TxnResult
 from core.store.watch import Watch
 
 MAX_OPS = 64
@@ -75,8 +77,88 @@ def _read(view: Store, args: TxnReadRequest, watch: Watch | None) -> Answer:
     return Answer(0, txn.run(view, 0, args.ops), remember=False)
 
 
-APPLY = Write("Txn.Apply", _prepare)
-READ = Read("Txn.Read", _read)
+# --- with ACLs ----------------------------------------------------------------------------------------
+
+
+def _permit_op(authorizer: Authorizer, view: Store, op: TxnOp) -> None:
+    """What an operation needs. Denied. What only reads is filtered, but for looks at one key, whose outcome
+    tells of it."""
+    if op.kv is not None:
+        _permit_key(authorizer, op.kv)
+    elif op.node is not None and op.node.verb != "get":
+        permits.require_node(authorizer, view, op.node.node.node)
+    elif op.service is not None and op.service.verb != "get":
+        service = op.service.service
+        authorizer.require("service", service.service, "write")
+        stored = view.get_service(op.service.node, service.id or service.service)
+        if stored is not None:
+            authorizer.require("service", stored.service, "write")
+    elif op.check is not None and op.check.verb != "get":
+        permits.require_check(authorizer, view, op.check.check)
+    elif op.session is not None:
+        session.require_session(authorizer, view, op.session.session.id)
+
+
+def _permit_key(authorizer: Authorizer, op: TxnKVOp) -> None:
+    name = permits.key_name(op.dir_ent.key)
+    if op.verb == "delete-tree":
+        authorizer.require_below("key", name, "write")
+    elif op.verb in ("check-session", "check-index"):
+        authorizer.require("key", name, "read")
+    elif op.verb not in ("get", "get-tree"):
+        authorizer.require("key", name, "write")
+
+
+def _refused(authorizer: Authorizer, view: Store, ops: Sequence[TxnOp]) -> list[TxnError]:
+    """What is wrong with operations, rights included. Clients know the two words, and look for them."""
+    errors = []
+    for number, op in enumerate(ops):
+        try:
+            _checked(view, op)
+            _permit_op(authorizer, view, op)
+        except Denied:
+            errors.append(TxnError(number, "Permission denied"))
+        except Invalid as error:
+            errors.append(TxnError(number, str(error)))
+    return errors
+
+
+def _may_apply(authorizer: Authorizer, view: Store, args: TxnRequest) -> Settled | None:
+    errors = _refused(authorizer, view, args.ops or ())
+    return Settled(TxnResponse(None, errors)) if errors else None
+
+
+def _sees(authorizer: Authorizer, result: TxnResult) -> bool:
+    if result.kv is not None:
+        return kv.sees_key(authorizer, result.kv.key)
+    if result.node is not None:
+        return permits.sees_node(authorizer, result.node)
+    if result.service is not None:
+        return permits.sees_service(authorizer, result.service.service)
+    check = result.check
+    if check is None:
+        return True
+    if check.service_name:
+        return permits.sees_service(authorizer, check.service_name)
+    return authorizer.allows("node", check.node, "read")
+
+
+def _shown(authorizer: Authorizer, response: TxnResponse) -> TxnResponse:
+    """The response without results that may not be seen."""
+    return replace(response, results=[one for one in response.results or () if _sees(authorizer, one)])
+
+
+def _judged(authorizer: Authorizer, view: Store, args: TxnReadRequest, watch: Watch | None) -> Answer:
+    errors = _refused(authorizer, view, args.ops)
+    if errors:
+        return Answer(0, TxnResponse(None, errors), remember=False)
+    answer = _read(view, args, watch)
+    answer.value = _shown(authorizer, answer.value)
+    return answer
+
+
+APPLY = Write("Txn.Apply", _prepare, _may_apply, _shown)
+READ = Read("Txn.Read", _read, permits.judged, _judged)
 
 
 def _show(result: TxnResult) -> dict[str, Any]:

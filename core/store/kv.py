@@ -50,7 +50,7 @@ class KVReads(View):
         end = after_prefix(prefix)
         keys = list(self.kv.keys_between(prefix, end))
         index = self._list_index(prefix, keys)
-        return index, _fold(keys, len(prefix), separator) if separator else keys
+        return index, fold(keys, len(prefix), separator) if separator else keys
 
     def _list_index(self, prefix: bytes, found: list[bytes]) -> int:
         if not prefix:
@@ -67,7 +67,7 @@ class KVReads(View):
         return highest or self.index("kvs", "tombstones")
 
 
-def _fold(keys: list[bytes], start: int, separator: bytes) -> list[bytes]:
+def fold(keys: list[bytes], start: int, separator: bytes) -> list[bytes]:
     """Sorted `keys`, those with `separator` behind `start` cut after it and given once."""
     names: list[bytes] = []
     at = 0
