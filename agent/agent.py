@@ -21,6 +21,7 @@ from agent.cluster import Cluster
 from agent.dial import Dialer
 from agent.dns import DnsServer
 from agent.dns_catalog import CachedCatalog
+from agent.dns_queries import DnsQueries
 from agent.events import EventLog
 from agent.front import Front
 from agent.http import HttpServer
@@ -42,13 +43,14 @@ from core.dns.answer import Catalog
 from core.errors import ConfigError, Unavailable
 from core.gossip.member import ALIVE, Member
 from core.metrics import Metrics
+from core.node.prepared import Source
 from core.node.servers import ServerFacts
 from core.store.fsm import FSM
 from core.store.structs import Node
 
 if TYPE_CHECKING:
     from agent.world import World
-    from core.api.endpoint import Permissions
+    from core.api.endpoint import Answer, Command, Permissions, Question
     from core.config.addresses import Addresses
     from core.config.settings import Config
 
@@ -99,7 +101,9 @@ class Agent:
             max(settings.OTHER_BODIES, config["limits.kv_max_value_size"]),
         )
         self._listeners = Listeners(self.http, config, self._log, world.wall)
-        self.dns = DnsServer(self._names(), settings.dns(config), world, self.metrics)
+        self.dns = DnsServer(
+            self._names(), settings.dns(config), world, self.metrics, self._dns_queries().execute
+        )
         self.local: LocalAgent = LocalAgent(
             world,
             self._node(config),
@@ -162,6 +166,16 @@ class Agent:
             return self.store
         return CachedCatalog(
             self.calls.cache, config["dns_config.allow_stale"], config["dns_config.max_stale"]
+        )
+
+    def _dns_queries(self) -> DnsQueries:
+        config = self.config
+        return DnsQueries(
+            self.calls,
+            Source(config["datacenter"], node=config["node_name"]),
+            lambda: self.tokens.for_dns,
+            config["dns_config.allow_stale"],
+            config["dns_config.max_stale"],
         )
 
     def _node(self, config: Config) -> Node:
@@ -352,6 +366,14 @@ class Agent:
 
     def wall(self) -> float:
         return self.world.wall()
+
+    async def ask(self, question: Question) -> Answer:
+        """Have a read answered, wherever that can be done."""
+        return await self.calls.read(question)
+
+    async def tell(self, command: Command) -> object:
+        """Have a write carried out."""
+        return await self.calls.apply(command)
 
     async def join(self, address: str, wan: bool) -> None:
         """Join the pool of whoever is at `address`."""

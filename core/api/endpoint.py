@@ -316,6 +316,13 @@ class AgentDoor(Protocol):
 
     def wall(self) -> float: ...
 
+    # what more than one question or command is needed for
+    async def ask(self, question: Question) -> Answer:
+        """Have a read answered, wherever that can be done. CtlError."""
+
+    async def tell(self, command: Command) -> object:
+        """Have a write carried out. CtlError."""
+
     # life
     async def join(self, address: str, wan: bool) -> None: ...
 
