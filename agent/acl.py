@@ -15,10 +15,9 @@ if TYPE_CHECKING:
     from agent.world import World
     from core.acl.authorizer import Judge
     from core.acl.resolve import Judges
-    from core.store.acl_structs import ACLPolicy, ACLRole
+    from core.store.acl_structs import ACLPolicy, ACLRole, ACLToken
     from core.store.state import Store
 
-_TABLES = ("acl-tokens", "acl-policies", "acl-roles")
 _MAX_JUDGES = 8192
 
 
@@ -39,8 +38,9 @@ class ServerPermissions:
         self._tokens = tokens
         self._world = world
         self._changed = changed
-        self._known: dict[str, Judge] = {}
-        self._watch()
+        self._known: dict[str, tuple[ACLToken | None, Judge]] = {}
+        self._hear(self.forget, "acl-policies", "acl-roles")
+        self._hear(self._tokens_changed, "acl-tokens")
 
     def token(self, given: str) -> str:
         """The token that counts: the one given with a request, else the agent's default token."""
@@ -48,12 +48,12 @@ class ServerPermissions:
 
     def known(self, token: str) -> Judge:
         """The judge of a token (`""`: the anonymous one). Denied ("ACL not found") when there is none."""
-        judge = self._known.get(token)
-        if judge is None:
-            judge = self._resolve(token)
+        known = self._known.get(token)
+        if known is None:
             if len(self._known) >= _MAX_JUDGES:
-                self._known.clear()
-            self._known[token] = judge
+                self.forget()
+            known = self._known[token] = self._resolve(token)
+        judge = known[1]
         if judge.expires_at and judge.expires_at <= self._world.wall():
             raise not_found()
         return judge
@@ -70,27 +70,42 @@ class ServerPermissions:
         """A policy by its id."""
         return self._store.acl_policies.rows.get(policy_id.lower())
 
-    def _resolve(self, token: str) -> Judge:
+    def _resolve(self, token: str) -> tuple[ACLToken | None, Judge]:
+        """The row of a token and its judge."""
         judge = self._judges.recovery(token, self._tokens.secret("agent_recovery"))
+        row = self._row(token)
         if judge is not None:
-            return judge
-        row = self._store.token_by_secret(token or ANONYMOUS_SECRET)
+            return row, judge
         if row is not None:
-            return self._judges.of(row, self)
+            return row, self._judges.of(row, self)
         if token:
             raise not_found()
-        return self._judges.of_nobody()
+        return None, self._judges.of_nobody()
+
+    def _row(self, token: str) -> ACLToken | None:
+        return self._store.token_by_secret(token or ANONYMOUS_SECRET)
 
     def forget(self) -> None:
         """What was known holds no longer."""
         self._known.clear()
         self._changed()
 
-    def _watch(self) -> None:
-        watch = Watch()
-        self._store.watch_cell(watch, *_TABLES)
-        watch.on_fire(self._fired)
+    def _tokens_changed(self) -> None:
+        """Forget the tokens that are not what they were. New ones, which every login makes, have not been
+        answered to yet and cost the others nothing."""
+        changed = [token for token, (row, _) in self._known.items() if self._row(token) is not row]
+        for token in changed:
+            del self._known[token]
+        if changed:
+            self._changed()
 
-    def _fired(self) -> None:
-        self._watch()
-        self.forget()
+    def _hear(self, callback: Callable[[], None], *tables: str) -> None:
+        """Call whenever one of the tables has changed, after the whole command."""
+
+        def fired() -> None:
+            self._hear(callback, *tables)
+            callback()
+
+        watch = Watch()
+        self._store.watch_cell(watch, *tables)
+        watch.on_fire(fired)

@@ -67,6 +67,31 @@ def test_a_change_counts_at_once() -> None:
     assert server.is_unknown("t")
 
 
+def test_a_new_token_leaves_what_is_known() -> None:
+    server = Server()
+    server.state.policy("p", READ_A)
+    server.state.token("t", "p")
+    judge = server.permissions.known("t")
+    before = server.changes
+    server.state.token("u", "p")
+    server.state.drop("u")
+    assert server.changes == before and server.permissions.known("t") is judge
+    server.state.token("t")
+    assert server.changes == before + 1 and not server.reads("t")
+
+
+def test_more_tokens_than_are_kept() -> None:
+    server = Server()
+    server.state.policy("p", READ_A)
+    for number in range(50):
+        server.state.token(f"t{number}", "p")
+    with pytest.MonkeyPatch.context() as monkey:
+        monkey.setattr("agent.acl._MAX_JUDGES", 10)
+        before = server.changes
+        assert all(server.reads(f"t{number}") for number in range(50))
+        assert server.changes == before + 4, "answers to tokens that are no longer watched are given up"
+
+
 def test_roles_count() -> None:
     server = Server()
     server.state.policy("p", READ_A)
