@@ -16,6 +16,7 @@ from typing import Any
 
 from agent.dns_catalog import Absent, CachedCatalog
 from agent.dns_memory import Answer, Known, Packets, Replies
+from agent.dns_queries import Execute, no_queries
 from agent.dns_recursors import Recursors
 from agent.dns_tcp import Connections
 from agent.dns_udp import Send, UdpListener
@@ -30,6 +31,7 @@ from core.dns.record import Record
 from core.dns.settings import DnsSettings
 from core.errors import CtlError
 from core.metrics import Metrics
+from core.node.prepared import Found
 from core.store.watch import Watch
 
 _log = get_logger("agent.dns")
@@ -43,7 +45,12 @@ class DnsServer:
     """Answers names from `store` on any number of addresses, UDP and TCP alike."""
 
     def __init__(
-        self, store: Catalog, settings: DnsSettings, world: World, metrics: Metrics | None = None
+        self,
+        store: Catalog,
+        settings: DnsSettings,
+        world: World,
+        metrics: Metrics | None = None,
+        execute: Execute = no_queries,
     ) -> None:
         self.udp_packets = Packets()
         self._tcp_packets = Packets()
@@ -52,6 +59,7 @@ class DnsServer:
         self._settings = settings
         self._world = world
         self._metrics = metrics
+        self._execute = execute
         self._recursors = Recursors(settings, world)
         self._next_order = 0.0  # when a new order may be made again
         self._udp: list[UdpListener] = []
@@ -128,9 +136,9 @@ class DnsServer:
         messages = remembered.messages
         return messages[self._world.random.getrandbits(16) % len(messages)]
 
-    def respond(self, data: bytes, udp: bool, send: Send) -> None:
+    def respond(self, data: bytes, udp: bool, send: Send, client: str) -> None:
         """Answer a message that the hot path had no answer for: `send` is called now or later, with an
-        empty message if there is nothing to be said."""
+        empty message if there is nothing to be said. `client` is the address that it came from."""
         packets = self.udp_packets if udp else self._tcp_packets
         second = int(self._world.wall())
         remembered = packets.find(data[2:], second)
@@ -146,12 +154,12 @@ class DnsServer:
             try:
                 known = self._know(query, second)
             except Absent as absent:
-                self._spawn(self._fetch(absent.question, data, query, udp, send))
+                self._spawn(self._fetch(absent.question, data, query, udp, send, client))
                 return
             if known is None:
                 self._pass_on(data, query, udp, send)
-            elif known.reply.wanted:
-                self._spawn(self._complete(query, known.reply, udp, send))
+            elif not known.reply.complete:
+                self._spawn(self._complete(query, known.reply, udp, send, client))
             else:
                 message = self._pack(query, known.reply, udp)
                 send(message)
@@ -171,10 +179,10 @@ class DnsServer:
                 watch.close()
                 return None
             known = Known(reply, watch, second)
-            if reply.wanted:
-                watch.close()
-            else:
+            if reply.complete:
                 self._replies.put(name, query.type, known)
+            else:
+                watch.close()
         return known
 
     def _pack(self, query: Query, reply: Reply, udp: bool) -> bytes:
@@ -198,10 +206,12 @@ class DnsServer:
 
     # -- answers that need the servers
 
-    async def _fetch(self, question: Question, data: bytes, query: Query, udp: bool, send: Send) -> None:
+    async def _fetch(
+        self, question: Question, data: bytes, query: Query, udp: bool, send: Send, client: str
+    ) -> None:
         """Have what is missing fetched, then answer."""
         if await self._fetched(question):
-            self.respond(data, udp, send)
+            self.respond(data, udp, send, client)
         else:
             send(self._pack(query, packet.refusal(rr.SERVFAIL), udp))
 
@@ -235,20 +245,31 @@ class DnsServer:
         else:
             send(found)
 
-    async def _complete(self, query: Query, reply: Reply, udp: bool, send: Send) -> None:
-        """Ask for the names that a reply wanted, and answer again with what was found."""
+    async def _complete(self, query: Query, reply: Reply, udp: bool, send: Send, client: str) -> None:
+        """Ask those whom a reply needs, recursors and prepared queries, and answer again with what they
+        said, which may lead on."""
         outside: dict[tuple[bytes, int], list[Record]] = {}
+        queries: dict[tuple[str, str], Found | None] = {}
         asked = query.name.lower()
         complete: Reply | None = reply
         for _ in range(_ROUNDS):
-            names = sorted(complete.wanted) if complete is not None else []
-            if not names:
+            if complete is None or complete.complete:
                 break
+            names = sorted(complete.wanted)
             found = await asyncio.gather(*(self._recursors.look_up(*name) for name in names))
             outside.update(zip(names, map(list, found), strict=True))
+            try:
+                for key in sorted(complete.unanswered):
+                    queries[key] = await self._execute(*key, packet.subnet(query) or client)
+            except CtlError as error:
+                _log.warn("a prepared query cannot be executed", query=key[0], error=str(error))
+                complete = packet.refusal(rr.SERVFAIL)
+                break
             second = int(self._world.wall())
             try:
-                complete = answer(self._store, asked, query.type, self._settings, second, None, outside)
+                complete = answer(
+                    self._store, asked, query.type, self._settings, second, None, outside, queries
+                )
             except Absent as absent:
                 if not await self._fetched(absent.question):
                     break

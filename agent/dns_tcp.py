@@ -22,7 +22,7 @@ class Answers(Protocol):
     """What a connection asks of the server. `respond` calls `send` at once, later, or (with an empty
     message) when there will be no answer."""
 
-    def respond(self, data: bytes, udp: bool, send: Send) -> None: ...
+    def respond(self, data: bytes, udp: bool, send: Send, client: str) -> None: ...
 
 
 class Connections:
@@ -137,7 +137,7 @@ class Connection(asyncio.Protocol):
                 break
             self._touch()
             self._waiting += 1
-            self._all.answers.respond(message, False, self._send)
+            self._all.answers.respond(message, False, self._send, self.host)
         if self._transport is None or self._transport.is_closing():
             return
         if not self._has_whole():

@@ -34,7 +34,7 @@ class Answers(Protocol):
 
     def pick(self, answer: Answer, now: float) -> bytes: ...
 
-    def respond(self, data: bytes, udp: bool, send: Send) -> None: ...
+    def respond(self, data: bytes, udp: bool, send: Send, client: str) -> None: ...
 
     def took(self, seconds: float, questions: int) -> None: ...
 
@@ -77,7 +77,7 @@ class UdpListener:
             count += 1
             answer = answers.udp_packets.young.get(data[2:])
             if answer is None or answer.watch.fired:
-                answers.respond(data, True, self._sender(peer))
+                answers.respond(data, True, self._sender(peer), peer[0])
                 if perf_counter() - began > _TURN:
                     break
                 continue
@@ -111,7 +111,7 @@ class UdpListener:
             send = self._sender_from(peer, _from_there(ancillary))
             answer = self._answers.udp_packets.young.get(data[2:])
             if answer is None or answer.watch.fired:
-                self._answers.respond(data, True, send)
+                self._answers.respond(data, True, send, peer[0])
             else:
                 send(data[:2] + self._answers.pick(answer, began))
         self._answers.took(perf_counter() - began, count)

@@ -9,11 +9,13 @@ from typing import Protocol
 
 from msgspec import Struct, structs
 
+from core.codec import duration
 from core.dns import question as q
 from core.dns import record as rr
 from core.dns.question import Meaning, meaning
 from core.dns.record import Record
 from core.dns.settings import DnsSettings, bounded
+from core.node.prepared import Found
 from core.store.structs import CRITICAL, PASSING, WARNING, CheckServiceNode, Node, NodeService
 from core.store.watch import Watch
 
@@ -48,7 +50,8 @@ class Entry(Struct, frozen=True):
 class Reply(Struct, kw_only=True):
     """`entries` may be put in any order if `shuffle`; at most `limit` of them are shown (0: all).
     `counted` answers are those of services, which fall under `udp_answer_limit`.
-    `wanted` are names outside the domain that the recursors could tell more about, with the type to ask.
+    `wanted` are names outside the domain that the recursors could tell more about, with the type to ask;
+    `unanswered` are prepared queries that must be executed first, as (name, datacenter or "").
     A reply stays true until the watch fires, or the second ends if it has a serial (`dated`).
     Records at the name that was asked for take on the letter case of the question, if `keep_case`."""
 
@@ -64,9 +67,16 @@ class Reply(Struct, kw_only=True):
     keep_case: bool = True
     dated: bool = False
     wanted: frozenset[tuple[bytes, int]] = frozenset()
+    unanswered: frozenset[tuple[str, str]] = frozenset()
+
+    @property
+    def complete(self) -> bool:
+        """Whether nobody else has to be asked."""
+        return not self.wanted and not self.unanswered
 
 
 Outside = Mapping[tuple[bytes, int], Sequence[Record]]
+Queries = Mapping[tuple[str, str], Found | None]
 
 
 def answer(
@@ -77,29 +87,43 @@ def answer(
     serial: int,
     watch: Watch | None = None,
     outside: Outside | None = None,
+    queries: Queries | None = None,
 ) -> Reply | None:
     """The reply to a question of class IN, its name in lower case; None if the name is for the
     recursors: outside the domain, or a reverse name that nobody here has. `serial` is the Unix time;
-    `outside` holds what the recursors said about names that an earlier reply `wanted`."""
-    return _Lookup(catalog, settings, serial, watch, outside or {}).reply(name, type)
+    `outside` holds what the recursors said about names that an earlier reply `wanted`, `queries` what
+    prepared queries have found that it left `unanswered` (None: there is no such query)."""
+    return _Lookup(catalog, settings, serial, watch, outside or {}, queries or {}).reply(name, type)
 
 
 class _Lookup:
     """One question while it is being answered."""
 
     def __init__(
-        self, catalog: Catalog, settings: DnsSettings, serial: int, watch: Watch | None, outside: Outside
+        self,
+        catalog: Catalog,
+        settings: DnsSettings,
+        serial: int,
+        watch: Watch | None,
+        outside: Outside,
+        queries: Queries,
     ) -> None:
         self.catalog = catalog
         self.settings = settings
         self.serial = serial
         self.watch = watch
         self.outside = outside
+        self.queries = queries
         self.wanted: set[tuple[bytes, int]] = set()
+        self.unanswered: set[tuple[str, str]] = set()
         self.node_ttl = bounded(settings.node_ttl)
-        domain = settings.domain_labels()
-        place = (rr.octets(settings.datacenter), *domain)
-        self.zone = rr.wire_name(*domain) or b"\0"
+        self.zone = rr.wire_name(*settings.domain_labels()) or b"\0"
+        self._be_in(settings.datacenter)
+
+    def _be_in(self, datacenter: str) -> None:
+        """Targets are named as nodes and addresses of this datacenter."""
+        self.place = datacenter
+        place = (rr.octets(datacenter), *self.settings.domain_labels())
         self.below_node = rr.wire_name(b"node", *place)
         self.below_service = rr.wire_name(b"service", *place)
         self.below_address = rr.wire_name(b"addr", *place)
@@ -119,7 +143,7 @@ class _Lookup:
             reply.authority = [self._soa()]
             reply.dated = True
         reply.recursion = bool(self.settings.recursors)
-        reply.wanted = frozenset(self.wanted)
+        reply.wanted, reply.unanswered = frozenset(self.wanted), frozenset(self.unanswered)
         return reply
 
     # -- the kinds of names
@@ -127,6 +151,8 @@ class _Lookup:
     def _look_up(self, meant: Meaning, name: bytes, type: int, depth: int) -> Reply:
         if meant.kind == q.ADDRESS:
             return self._address(meant.name, name)
+        if meant.kind == q.QUERY:
+            return self._query(meant, name, type, depth)
         if meant.datacenter in ("", self.settings.datacenter.lower()):
             if meant.kind == q.SERVICE:
                 return self._service(meant, name, type, depth)
@@ -183,6 +209,35 @@ class _Lookup:
             reply = self._address_entries(instances, name, type, ttl, depth)
         reply.counted = True
         return reply
+
+    def _query(self, meant: Meaning, name: bytes, type: int, depth: int) -> Reply:
+        """What a prepared query has found, in its order."""
+        key = (meant.name, meant.datacenter)
+        found = self.queries.get(key)
+        if found is None or not found.nodes:
+            if key not in self.queries:
+                self.unanswered.add(key)
+            return Reply(rcode=rr.NXDOMAIN)
+        ttl = self._ttl(found)
+        place = self.place
+        self._be_in(found.datacenter)
+        if type == rr.SRV:
+            reply = Reply(entries=self._srv_entries(found.nodes, name, ttl, depth))
+        else:
+            reply = self._address_entries(found.nodes, name, type, ttl, depth)
+            reply.shuffle = False
+        self._be_in(place)
+        reply.counted = True
+        return reply
+
+    def _ttl(self, found: Found) -> int:
+        """The query's own TTL before that of the service."""
+        try:
+            if found.dns.ttl:
+                return bounded(duration.parse(found.dns.ttl) // duration.SECOND)
+        except ValueError:  # it was checked when it was stored, by a server that may be none of ours
+            pass
+        return self.settings.ttl_of(found.service)
 
     def _address_entries(
         self, instances: Iterable[CheckServiceNode], name: bytes, type: int, ttl: int, depth: int

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from ipaddress import ip_address
 from random import Random
 
 from msgspec import Struct
@@ -138,6 +139,17 @@ def _option(options: bytes, wanted: int) -> bytes:
             return options[at + 4 : at + 4 + length]
         at += 4 + length
     return b""
+
+
+def subnet(query: Query) -> str:
+    """The address of the client subnet option (RFC 7871), "" without one or when it is broken."""
+    data = query.subnet
+    if len(data) < 4:
+        return ""
+    size = {1: 4, 2: 16}.get(int.from_bytes(data[:2], "big"), 0)
+    if not size or len(data) - 4 > size:
+        return ""
+    return str(ip_address(data[4:].ljust(size, b"\0")))
 
 
 def question_of(data: bytes) -> tuple[bytes, int, int] | None:

@@ -64,6 +64,8 @@ def _of_kind(kind: str, before: list[bytes], behind: list[bytes]) -> Meaning:
         return _service(texts, datacenter)
     if kind == ADDRESS and len(texts) != 1:
         return _NOTHING
+    if kind == QUERY and len(texts) == 2 and texts[0].startswith("_") and texts[1] == "_tcp":  # RFC 2782
+        return Meaning(kind, texts[0][1:], datacenter=datacenter)
     return Meaning(kind, ".".join(texts), datacenter=datacenter)
 
 
