@@ -177,7 +177,7 @@ def _server_state(row: ServerHealth, view: Store) -> ServerState:
 # --- to JSON -----------------------------------------------------------------------------------------
 
 
-def _moment(raw: bytes) -> str:
+def moment(raw: bytes) -> str:
     """A Go time in RFC 3339, to the second."""
     seconds, nanoseconds, _ = decode_time(raw)
     moment = _EPOCH + timedelta(seconds=seconds + (nanoseconds >= 500_000_000))
@@ -215,7 +215,7 @@ def show_health(found: AutopilotHealthReply) -> dict[str, Any]:
             "LastIndex": one.last_index,
             "Healthy": one.healthy,
             "Voter": one.voter,
-            "StableSince": _moment(one.stable_since),
+            "StableSince": moment(one.stable_since),
         }
         for one in found.servers or ()
     ]
@@ -235,7 +235,7 @@ def show_state(found: AutopilotState) -> dict[str, Any]:
             "LastTerm": one.stats.last_term,
             "LastIndex": one.stats.last_index,
             "Healthy": one.health.healthy,
-            "StableSince": _moment(one.health.stable_since),
+            "StableSince": moment(one.health.stable_since),
             "ReadReplica": one.server.node_type == "read-replica",
             "Status": one.state,
             "Meta": one.server.meta,

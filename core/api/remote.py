@@ -12,11 +12,12 @@ from core.api.remote_kinds import Remote
 from core.api.remote_operator import OPERATOR
 from core.api.remote_query import QUERIES
 from core.api.remote_reads import READS
+from core.api.remote_ui import UI
 from core.api.remote_writes import ERRANDS, WRITES
 
 REMOTES: dict[str, Remote] = {
     remote.rpc: remote
-    for remote in (*READS, *WRITES, *ERRANDS, *OPERATOR, *COORDINATION, *QUERIES, *INTERNAL, *CONFIG)
+    for remote in (*READS, *WRITES, *ERRANDS, *OPERATOR, *COORDINATION, *QUERIES, *INTERNAL, *CONFIG, *UI)
 }
 
 # All services of Consul's servers; of some of them no method is answered.

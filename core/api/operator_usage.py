@@ -1,0 +1,93 @@
+"""How much is registered: `/v1/operator/usage`, and the question Operator.Usage of later versions."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from core.acl.access import Authorizer
+from core.api import render
+from core.api.blocking import query_options
+from core.api.endpoint import AgentDoor, Answer, Outcome, Question, Read, Reply, Request, Route
+from core.codec import gojson
+from core.errors import BadRequest
+from core.store.state import Store
+from core.store.structs import go_name
+from core.store.watch import Watch
+
+KINDS_OF_MESH = ("connect-native", "connect-proxy", "ingress-gateway", "mesh-gateway", "terminating-gateway")
+
+
+class UsageRequest(Struct, frozen=True):
+    """A whole datacenter's usage."""
+
+
+class ServiceUsage(Struct, frozen=True, rename=go_name):
+    """structs.ServiceUsage."""
+
+    services: int = 0
+    service_instances: int = 0
+    connect_service_instances: dict[str, int] = {}
+    billable_service_instances: int = 0
+    nodes: int = 0
+
+
+def _usage(view: Store, args: UsageRequest, watch: Watch | None) -> Answer:
+    index, instances = view.service_dump(None, watch)
+    mesh = dict.fromkeys(KINDS_OF_MESH, 0)
+    billable = 0
+    for instance in instances:
+        service = instance.service
+        if service.kind in mesh:
+            mesh[service.kind] += 1
+        elif service.service != "consul":
+            billable += 1
+        if service.connect and service.connect.get("Native"):
+            mesh["connect-native"] += 1
+    names = {instance.service.service for instance in instances}
+    nodes = len(view.nodes(watch, None)[1])
+    return Answer(index, ServiceUsage(len(names), len(instances), mesh, billable, nodes))
+
+
+def _permit(authorizer: Authorizer, args: UsageRequest, answer: Answer) -> Answer:
+    authorizer.require("operator", "", "read")
+    return answer
+
+
+USAGE = Read("Operator.Usage", _usage, _permit)
+
+
+def show_usage(usage: ServiceUsage) -> render.Json:
+    """As the API shows it."""
+    return {
+        "Services": usage.services,
+        "ServiceInstances": usage.service_instances,
+        "ConnectServiceInstances": dict(sorted(usage.connect_service_instances.items())),
+        "BillableServiceInstances": usage.billable_service_instances,
+        "Nodes": usage.nodes,
+    }
+
+
+def usage(agent: AgentDoor, request: Request) -> Outcome:
+    """`GET /v1/operator/usage`: services, instances and nodes of one datacenter."""
+    options = query_options(request)
+    datacenter = options.datacenter or agent.datacenter
+    if request.query.has("global") and agent.known_datacenters() not in ([], [datacenter]):
+        raise BadRequest("Bad request: ?global is not supported, ask each datacenter with ?dc=NAME")
+
+    def shown(answer: Answer) -> Reply:
+        body = {
+            "Usage": {datacenter: show_usage(answer.value)},
+            "Index": answer.index,
+            "LastContact": answer.last_contact,
+            "KnownLeader": answer.known_leader,
+            "ConsistencyLevel": "stale" if options.allow_stale else "leader",
+            "NotModified": False,
+            "Backend": 0,
+            "ResultsFilteredByACLs": False,
+        }
+        return Reply(body=gojson.encode(body))
+
+    return Question(USAGE, UsageRequest(), options, shown)
+
+
+ROUTES = (Route("/v1/operator/usage", ("GET",), usage),)
