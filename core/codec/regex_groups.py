@@ -31,6 +31,7 @@ class _Program:
         parser = Parser(pattern)
         node = parser.parse()
         self._slots = 2 * parser.groups + 2
+        self.names = parser.names
         self._start = self._build(Group(node, 0), 0)
 
     def _add(self, what: Chars | Assert | _Save | None, *then: int) -> int:
@@ -68,10 +69,21 @@ class _Program:
     def find(self, text: str) -> list[str] | None:
         """The whole match and what each group held, `` for a group that took no part; None if there is
         no match."""
+        found = self.places(text)
+        if found is None:
+            return None
+        return [
+            text[found[slot] : found[slot + 1]] if found[slot] >= 0 else ""
+            for slot in range(0, self._slots, 2)
+        ]
+
+    def places(self, text: str, start: int = 0) -> _Places | None:
+        """Start and end of the whole match and of each group, -1 for a group that took no part; None if
+        there is no match from `start` on."""
         ways: list[tuple[int, _Places]] = []
         found: _Places | None = None
         nowhere = (-1,) * self._slots
-        for at in range(len(text) + 1):
+        for at in range(start, len(text) + 1):
             if found is None:
                 ways.append((self._start, nowhere))
             if not ways:
@@ -79,12 +91,7 @@ class _Program:
             before, after = text[at - 1 : at] if at else "", text[at : at + 1]
             ways, ended = self._step(ways, at, before, after)
             found = ended or found
-        if found is None:
-            return None
-        return [
-            text[found[slot] : found[slot + 1]] if found[slot] >= 0 else ""
-            for slot in range(0, self._slots, 2)
-        ]
+        return found
 
     def _step(
         self, ways: list[tuple[int, _Places]], at: int, before: str, after: str
@@ -118,3 +125,10 @@ def compile(pattern: str) -> Callable[[str], list[str] | None]:
     """A function that gives the whole match in a text and what each group held, None where the pattern is
     not found. RegexError has Go's text."""
     return _Program(pattern).find
+
+
+def places(pattern: str) -> tuple[Callable[[str, int], tuple[int, ...] | None], dict[str, int]]:
+    """A function that gives the places of a match and its groups in a text from a place on, None where
+    the pattern is not found, and the numbers of the named groups. RegexError has Go's text."""
+    program = _Program(pattern)
+    return program.places, program.names

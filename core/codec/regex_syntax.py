@@ -127,7 +127,7 @@ def _complement(ranges: Ranges) -> Ranges:
 
 
 class Parser:
-    """Reads one pattern; `groups` counts the groups that it has met."""
+    """Reads one pattern; `groups` counts the groups that it has met, `names` are those with a name."""
 
     def __init__(self, pattern: str) -> None:
         self._text = pattern
@@ -135,6 +135,7 @@ class Parser:
         self._depth = 0
         self._flags: frozenset[str] = frozenset()
         self.groups = 0
+        self.names: dict[str, int] = {}
 
     def parse(self) -> Node:
         """The whole pattern. RegexError."""
@@ -231,6 +232,7 @@ class Parser:
             name = self._text[self._text.find("<", self._at) + 1 : end] if end > 0 else ""
             if not name.isascii() or not name.replace("_", "a").isalnum():
                 raise self._wrong("invalid named capture", self._text[start : end + 1 if end > 0 else None])
+            self.names[name] = number
             self._at = end + 1
         elif self._peek("?"):
             number = 0
