@@ -34,6 +34,8 @@ GROUPS = {
     "session": "session",
     "lock": "lock",
     "config": "configentries",
+    "connect": "mesh",
+    "intention": "mesh",
     "operator": "operator",
     "raft": "operator",
     "snapshot": "snapshot",

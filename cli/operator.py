@@ -186,6 +186,21 @@ def health(call: Call) -> int:
     return 0 if found["Healthy"] else 1
 
 
+def usage(call: Call) -> int:
+    """`usage instances`: services and instances, of one datacenter or of all."""
+    if call.yes("billable") and call.yes("connect"):
+        raise Usage("Cannot specify both -billable and -connect flags")
+    from cli import usageview
+
+    found = usageview.fetch(call)
+    if call.out.structured:
+        call.out.document({"Usage": found})
+    else:
+        every = call.yes("all-datacenters")
+        call.out.write(usageview.text(found, call.yes("billable"), call.yes("connect"), every))
+    return 0
+
+
 COMMANDS = (
     Command(
         "operator raft list-peers",
@@ -280,6 +295,19 @@ COMMANDS = (
         example=("ctl operator autopilot health",),
         server=True,
         failure="Error reading Autopilot health",
+    ),
+    Command(
+        "operator usage instances",
+        "Count services and their instances",
+        usage,
+        flags=(
+            Flag("billable", "bool", "Only what is no part of a mesh and no server."),
+            Flag("connect", "bool", "Only what is part of a mesh."),
+            Flag("all-datacenters", "bool", "Of every datacenter."),
+        ),
+        example=("ctl operator usage instances", "ctl operator usage instances -all-datacenters -o json"),
+        server=True,
+        failure="Error fetching usage information",
     ),
     Command(
         "raft peers",

@@ -27,6 +27,8 @@ SUMMARIES = {
     "session": "Sessions, which hold locks",
     "lock": "Run a command while holding a lock",
     "config": "Config entries, and the settings of the agent",
+    "connect": "Service mesh: ctl has none",
+    "intention": "Service mesh: ctl has none",
     "operator": "Raft's servers and autopilot",
     "raft": "Raft's servers",
     "snapshot": "Save, look into and restore the whole state",
@@ -49,6 +51,8 @@ SUMMARIES = {
 SUBGROUPS = {
     "operator raft": "The servers that Raft counts",
     "operator autopilot": "Care for the servers",
+    "operator usage": "How much is registered",
+    "connect ca": "The certificate authority of a mesh",
     "tls ca": "The certificate authority",
     "tls cert": "Certificates that it signs",
 }
