@@ -99,8 +99,11 @@ class Agent:
         flags: Sequence[str] = (),
         address: str = "",
         environment: Mapping[str, str] | None = None,
+        token: str = "",
     ) -> None:
+        """`token` goes with all requests that have no X-Consul-Token of their own."""
         self.folder = folder
+        self.token = token
         self.address = address or own_address()
         self.data_dir = folder / "data"
         self.config_file = folder / "agent.json"
@@ -178,7 +181,8 @@ class Agent:
         """One request over a connection of its own. `path` is sent as it is."""
         connection = self.connection(timeout)
         try:
-            connection.request(method, path, body, dict(headers or {}))
+            token = {"X-Consul-Token": self.token} if self.token else {}
+            connection.request(method, path, body, {**token, **(headers or {})})
             answer = connection.getresponse()
             names = {name.lower(): value for name, value in answer.getheaders()}
             return Response(answer.status, names, answer.read())
