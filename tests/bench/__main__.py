@@ -23,6 +23,7 @@ from tests.bench.reference import appends_per_second
 from tests.harness import CTL, ENVIRONMENT, ROOT, Agent, own_address, until
 
 RESPONDER = 100_000.0  # requests a second of the bare responder where Consul's figures were taken
+RENEWALS = 10_000.0  # session renewals a second that there must be on that machine
 PACKETS = 150_000.0  # remembered DNS packets a second there
 INSTANCES = 8
 PORT = 8500
@@ -109,6 +110,17 @@ def http_rows(bench: Bench) -> Iterator[Row]:
     yield bench.http("health ?passing, 8 instances, 32", "/v1/health/service/bench?passing", 32, 10_000)
     for connections, consul in ((1, 1_700), (32, 9_600), (200, 10_000)):
         yield bench.http(f"durable KV PUT, {connections}", "/v1/kv/put/", connections, consul, put=True)
+
+
+def renew_row(bench: Bench) -> Row:
+    """Renewals of as many sessions as there are connections."""
+    made = [bench.agent.put("/v1/session/create", {"TTL": "60s"}).json()["ID"] for _ in range(32)]
+    script = load.RENEW_SCRIPT.replace("{ids}", ", ".join(f'"{one}"' for one in made))
+    bases = (bench.agent.base, f"http://{bench.reference}:{PORT}")
+    mine, yardstick = bench.pair(*[lambda b=base: load.wrk(b, 32, bench.seconds, script) for base in bases])
+    ratio, aim = mine / yardstick, RENEWALS / RESPONDER
+    verdict = f"{'meets' if ratio >= aim else 'misses'} the aim of {aim:.3f} ({RENEWALS:,.0f}/s)"
+    return Row("session renewals, 32", f"{mine:,.0f}/s", f"{yardstick:,.0f}/s", f"{ratio:.3f}", "-", verdict)
 
 
 def dns_rows(bench: Bench) -> Iterator[Row]:
@@ -270,6 +282,7 @@ def _measure(bench: Bench) -> None:
     if load.has("wrk"):
         for row in http_rows(bench):
             _show(row)
+        _show(renew_row(bench))
         _show(disk_row(bench))
     else:
         print("NOT MEASURED: wrk is not installed", flush=True)

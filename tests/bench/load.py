@@ -22,6 +22,12 @@ init = function() math.randomseed(os.time()); base = "{path}" .. math.random(100
 request = function() n = n + 1; return wrk.format(nil, base .. (n % 1000)) end
 """
 
+RENEW_SCRIPT = """
+local ids, n = {{ids}}, 0
+wrk.method = "PUT"
+request = function() n = n + 1; return wrk.format(nil, "/v1/session/renew/" .. ids[n % #ids + 1]) end
+"""
+
 
 class LoadError(Exception):
     """The load generator saw answers that it should not have seen."""
