@@ -49,6 +49,7 @@ from core.store.fsm import FSM
 from core.store.structs import Node
 
 if TYPE_CHECKING:
+    from agent.gossip import GossipPool
     from agent.world import World
     from core.api.endpoint import Answer, Command, Permissions, Question
     from core.config.addresses import Addresses
@@ -332,6 +333,10 @@ class Agent:
     @property
     def events(self) -> EventLog:
         return self.cluster.events
+
+    @property
+    def pool(self) -> GossipPool:
+        return self.cluster.lan
 
     def self_description(self) -> dict[str, Any]:
         return describe.about(self)
