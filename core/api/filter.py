@@ -188,7 +188,8 @@ class _Parser:
 def compile(expression: str, kind: str) -> Test:
     """A function that tells whether an object of a kind passes `expression`. Kinds and their objects:
     `node` (Node), `node_service` (NodeService), `service_node` (a pair of both), `health_check`
-    (HealthCheck), `check_service_node` (CheckServiceNode). Invalid has Consul's text."""
+    (HealthCheck), `check_service_node` (CheckServiceNode), `identity` (core.acl.jwt.Identity). Invalid has
+    Consul's text."""
     if len(expression) > MAX_LENGTH:
         raise wrong(f"expression is longer than {MAX_LENGTH} characters")
     return _Parser(expression, KINDS[kind]).parse()

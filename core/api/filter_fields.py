@@ -215,6 +215,9 @@ KINDS: dict[str, FieldType] = {
     "service_node": _SERVICE_NODE,
     "node_service": _NODE_SERVICE,
     "health_check": _HEALTH_CHECK,
+    "identity": _Object(
+        {"value": (attrgetter("values"), _TEXTS), "list": (attrgetter("lists"), _Map(_NAMES))}
+    ),
     "check_service_node": _Object(
         {
             "Node": (attrgetter("node"), _NODE),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from core.api import (
+    acl,
     agent,
     catalog,
     config_entry,
@@ -34,6 +35,7 @@ ROUTES: tuple[Route, ...] = (
     *query.ROUTES,
     *serf_query.ROUTES,
     *agent.ROUTES,
+    *acl.ROUTES,
     *event.ROUTES,
     *coordinate.ROUTES,
     *keyring.ROUTES,

@@ -122,6 +122,8 @@ class ACLBindingRule(Struct, frozen=True, gc=False, rename=go_name):
 class ACLAuthMethod(Struct, frozen=True, gc=False, rename=go_name):
     """A trusted issuer of logins. `config` is the method's own map."""
 
+    OPTIONAL: ClassVar = frozenset({"token_name_format"})
+
     name: str = ""
     type: str = ""
     display_name: str = ""
@@ -131,6 +133,7 @@ class ACLAuthMethod(Struct, frozen=True, gc=False, rename=go_name):
     config: dict[str, Any] | None = None
     create_index: int = 0
     modify_index: int = 0
+    token_name_format: str | None = None
 
 
 class ACLTokenBatchSetRequest(Struct, frozen=True, gc=False, rename=go_name):

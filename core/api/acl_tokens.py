@@ -1,0 +1,479 @@
+"""Tokens: `/v1/acl/token*`, and the questions and errands ACL.Token*."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from core.acl.access import Authorizer
+from core.acl.hashes import hashed_token
+from core.acl.identities import synthetic_policies
+from core.acl.resolve import expiry
+from core.acl.resolve import not_found as no_such_token
+from core.api import acl_render, acl_shapes
+from core.api.acl_common import (
+    LINKED,
+    alive,
+    apply,
+    asked_for,
+    check_identities,
+    enabled,
+    expired,
+    go_time,
+    is_uuid,
+    json,
+    links,
+    look_up,
+    may_read,
+    may_write,
+    not_found,
+    primary_only,
+    unique_nodes,
+    unique_services,
+    unique_templated,
+)
+from core.api.acl_requests import (
+    HIDDEN,
+    ACLTokenDeleteRequest,
+    ACLTokenListStub,
+    ACLTokenSetRequest,
+    ByIds,
+    TokenFound,
+    TokenList,
+    TokenRead,
+)
+from core.api.blocking import query_options
+from core.api.endpoint import (
+    Action,
+    AgentDoor,
+    Answer,
+    Errand,
+    Outcome,
+    Question,
+    Read,
+    Reply,
+    Request,
+    Route,
+    ServerDoor,
+)
+from core.codec import duration
+from core.codec.duration import quote
+from core.errors import BadRequest, Denied, Invalid
+from core.store import commands
+from core.store.acl import ANONYMOUS
+from core.store.acl_structs import (
+    ACLLink,
+    ACLPolicy,
+    ACLRole,
+    ACLToken,
+    ACLTokenBatchDeleteRequest,
+    ACLTokenBatchSetRequest,
+)
+from core.store.state import Store
+from core.store.watch import Watch
+
+RESERVED = "00000000-0000-0000-0000-0000000000"
+_ROOTS = ("allow", "deny", "manage")  # secrets that the old system gave a meaning
+_ONE_FILTER = "can only filter by one of: policy, role, auth method"
+
+# --- reads -------------------------------------------------------------------------------------------
+
+
+def resolved(view: Store, token: ACLToken) -> ACLToken:
+    """A token with the names that its links have today."""
+    policies = alive(view.acl_policies, token.policies)
+    return replace(token, policies=policies, roles=alive(view.acl_roles, token.roles))
+
+
+def _read(view: Store, args: TokenRead, watch: Watch | None) -> Answer:
+    if args.secret:
+        view.watch_cell(watch, *LINKED)
+        token = view.token_by_secret(args.id)
+    else:
+        look_up(args.id, "token")
+        view.watch_cell(watch, *LINKED)
+        token = view.token_by_accessor(args.id)
+    if token is None:
+        return Answer(view.index("acl-tokens"), TokenFound(None))
+    policies, roles = _expanded(view, token) if args.expanded else (None, None)
+    found = TokenFound(resolved(view, token), policies=policies, roles=roles)
+    return Answer(view.index("acl-tokens"), found, remember=token.expiration_time is None)
+
+
+def _expanded(view: Store, token: ACLToken) -> tuple[list[ACLPolicy], list[ACLRole]]:
+    """All policies and roles that a token is given."""
+    rows = view.acl_roles.rows
+    roles = [role for link in token.roles or () if (role := rows.get(link.id.lower())) is not None]
+    policies: dict[str, ACLPolicy] = {}
+    owners: tuple[ACLToken | ACLRole, ...] = (token, *roles)
+    for owner in owners:
+        for link in owner.policies or ():
+            policy = view.acl_policies.rows.get(link.id.lower())
+            if policy is not None:
+                policies.setdefault(policy.id, policy)
+        for policy in synthetic_policies(owner):
+            policies.setdefault(policy.id, policy)
+    named = [replace(role, policies=alive(view.acl_policies, role.policies)) for role in roles]
+    return list(policies.values()), named
+
+
+def _permit_read(authorizer: Authorizer, args: TokenRead, answer: Answer) -> Answer:
+    """acl:read; the secret only with acl:write. Who knows a secret may see what it is good for."""
+    found: TokenFound = answer.value
+    if args.secret:
+        return answer
+    authorizer.require("acl", "", "read")
+    if found.token is None or authorizer.allows("acl", "", "write"):
+        return answer
+    hidden = replace(found, token=replace(found.token, secret_id=HIDDEN), redacted=True)
+    return replace(answer, value=hidden, filtered=True)
+
+
+def _list(view: Store, args: TokenList, watch: Watch | None) -> Answer:
+    if sum(map(bool, (args.policy, args.role, args.auth_method))) > 1:
+        raise Invalid(_ONE_FILTER)
+    policy = look_up(args.policy, "token") if args.policy else ""
+    role = look_up(args.role, "token") if args.role else ""
+    view.watch_cell(watch, *LINKED)
+    if args.auth_method:
+        keys = view.acl_tokens.group("auth_method", args.auth_method.lower())
+        rows = [view.acl_tokens.rows[key] for key in keys]
+    else:
+        rows = list(view.acl_tokens.values())
+    found = [
+        stub(resolved(view, row))
+        for row in sorted(rows, key=lambda row: row.accessor_id)
+        if row.accessor_id
+        and (args.local if row.local else args.everywhere)
+        and (not policy or _linked(row.policies, policy))
+        and (not role or _linked(row.roles, role))
+        and (not args.service or _is_for(row, args.service))
+    ]
+    ends = any(one.expiration_time is not None for one in found)
+    return Answer(view.index("acl-tokens"), found, remember=not ends)
+
+
+def _linked(given: list[ACLLink] | None, key: str) -> bool:
+    return any(link.id.lower() == key for link in given or ())
+
+
+def _is_for(row: ACLToken, service: str) -> bool:
+    if any(one.service_name == service for one in row.service_identities or ()):
+        return True
+    return any(
+        one.template_name == "builtin/service"
+        and one.template_variables is not None
+        and one.template_variables.name == service
+        for one in row.templated_policies or ()
+    )
+
+
+def stub(row: ACLToken) -> ACLTokenListStub:
+    """A token without its secret."""
+    return ACLTokenListStub(
+        accessor_id=row.accessor_id,
+        description=row.description,
+        policies=row.policies,
+        roles=row.roles,
+        service_identities=row.service_identities,
+        node_identities=row.node_identities,
+        templated_policies=row.templated_policies,
+        local=row.local,
+        auth_method=row.auth_method,
+        expiration_time=row.expiration_time,
+        create_time=row.create_time,
+        hash=row.hash,
+        legacy=bool(row.rules),
+        create_index=row.create_index,
+        modify_index=row.modify_index,
+    )
+
+
+def _batch(view: Store, args: ByIds, watch: Watch | None) -> Answer:
+    view.watch_cell(watch, *LINKED)
+    rows = [row for one in args.ids if (row := view.token_by_accessor(one)) is not None]
+    return Answer(view.index("acl-tokens"), [resolved(view, row) for row in rows])
+
+
+def _permit_batch(authorizer: Authorizer, args: ByIds, answer: Answer) -> Answer:
+    if authorizer.allows("acl", "", "write"):
+        return answer
+    may = authorizer.allows("acl", "", "read")
+    hidden = [replace(row, secret_id=HIDDEN) for row in answer.value] if may else []
+    return replace(answer, value=hidden, filtered=bool(answer.value))
+
+
+READ = Read("ACL.TokenRead", _read, _permit_read, acl_only=True)
+SELF = Read("ACL.TokenRead", _read, acl_only=True)  # by secret: who has it needs no right
+LIST = Read("ACL.TokenList", _list, may_read, acl_only=True)
+BATCH = Read("ACL.TokenBatchRead", _batch, _permit_batch, acl_only=True)
+
+# --- what the leader does ----------------------------------------------------------------------------
+
+
+async def _set(server: ServerDoor, args: ACLTokenSetRequest) -> ACLToken:
+    primary_only(server)
+    return await store_token(server, args.acl_token, args.create)
+
+
+async def _clone(server: ServerDoor, args: ACLTokenSetRequest) -> ACLToken:
+    primary_only(server)
+    original = server.store.token_by_accessor(args.acl_token.accessor_id)
+    if original is None or expired(original, server.wall()):
+        raise no_such_token()
+    if original.auth_method:
+        raise Invalid("Cannot clone a token created from an auth method")
+    if original.rules:
+        raise Invalid("Cannot clone a legacy ACL with this endpoint")
+    copy = ACLToken(
+        description=args.acl_token.description or original.description,
+        policies=resolved(server.store, original).policies,
+        roles=resolved(server.store, original).roles,
+        service_identities=original.service_identities,
+        node_identities=original.node_identities,
+        templated_policies=original.templated_policies,
+        local=original.local,
+        expiration_time=original.expiration_time,
+    )
+    return await store_token(server, copy, create=True)
+
+
+async def store_token(
+    server: ServerDoor, token: ACLToken, create: bool, from_login: bool = False
+) -> ACLToken:
+    """Check a token, fill in what only the leader may decide, write it, and read it back. Invalid."""
+    view = server.store
+    if create or not token.accessor_id:
+        token = _new(server, token, from_login)
+    else:
+        token = _changed(server, token)
+    check_identities(token, "token")
+    token = replace(
+        token,
+        policies=links(view.acl_policies, token.policies, "policy"),
+        roles=links(view.acl_roles, token.roles, "role"),
+        service_identities=unique_services(token.service_identities),
+        node_identities=unique_nodes(token.node_identities),
+        templated_policies=unique_templated(token.templated_policies),
+    )
+    if token.rules:
+        raise Invalid("Rules cannot be specified for this token")
+    if token.type:
+        raise Invalid("Type cannot be specified for this token")
+    token = hashed_token(token)
+    # A role may be gone in the meantime: a login then gives what is left, if that is anything.
+    request = ACLTokenBatchSetRequest(
+        [token], allow_missing_links=from_login, prohibit_unprivileged=from_login
+    )
+    await apply(server, commands.ACL_TOKEN_SET, request, "token write")
+    stored = view.token_by_accessor(token.accessor_id)
+    if stored is None:
+        raise Invalid("Failed to retrieve the token after insertion")
+    return resolved(view, stored)
+
+
+def _new(server: ServerDoor, token: ACLToken, from_login: bool) -> ACLToken:
+    view, now = server.store, server.wall()
+    if token.accessor_id:
+        _check_id(view, token.accessor_id, "AccessorID")
+    if token.secret_id:
+        _check_id(view, token.secret_id, "SecretID")
+    if from_login and not token.auth_method:
+        raise Invalid("AuthMethod field is required during Login")
+    if token.auth_method and not from_login:
+        raise Invalid("AuthMethod field is disallowed outside of Login")
+    return replace(
+        token,
+        accessor_id=token.accessor_id.lower() or view.hooks.new_id(),
+        secret_id=token.secret_id or view.hooks.new_id(),
+        create_time=go_time(now),
+        expiration_time=_end(server, token, now),
+        expiration_ttl=0,
+        create_index=0,
+        modify_index=0,
+    )
+
+
+def _check_id(view: Store, given: str, what: str) -> None:
+    """A token may bring its ids along, if they are UUIDs that nobody has."""
+    if not is_uuid(given):
+        raise Invalid(f"Invalid Token: {what} is not a valid UUID")
+    if view.token_by_accessor(given) is not None or view.token_by_secret(given) is not None:
+        raise Invalid(f"Invalid Token: {what} is already in use")
+    if given.startswith(RESERVED):
+        raise Invalid(f"Invalid Token: UUIDs with the prefix {quote(RESERVED)} are reserved")
+
+
+def _end(server: ServerDoor, token: ACLToken, now: float) -> bytes | None:
+    """When a new token ends. Invalid when that is too soon or too late."""
+    ttl = token.expiration_ttl
+    if ttl < 0:
+        raise Invalid(f"Token Expiration TTL '{duration.show(ttl)}' should be > 0")
+    if ttl and token.expiration_time is not None:
+        raise Invalid("Token Expiration TTL and Expiration Time cannot both be set")
+    if ttl:
+        end = go_time(now + ttl / duration.SECOND)
+    elif token.expiration_time is not None:
+        end = token.expiration_time
+        ttl = int((expiry(token) - now) * duration.SECOND)
+    else:
+        return None
+    if ttl < 0:
+        raise Invalid("ExpirationTime cannot be before CreateTime")
+    limits = server.acl
+    was = f"in the future (was {duration.show(ttl)})"
+    if ttl > limits.max_expiration:
+        raise Invalid(f"ExpirationTime cannot be more than {duration.show(limits.max_expiration)} {was}")
+    if ttl < limits.min_expiration:
+        raise Invalid(f"ExpirationTime cannot be less than {duration.show(limits.min_expiration)} {was}")
+    return end
+
+
+def _changed(server: ServerDoor, token: ACLToken) -> ACLToken:
+    """A token with all that a change may not touch."""
+    view, accessor = server.store, token.accessor_id
+    if not is_uuid(accessor):
+        raise Invalid("AccessorID is not a valid UUID")
+    if token.secret_id in _ROOTS:
+        raise Denied("Permission denied: Cannot modify root ACL")
+    known = view.token_by_accessor(accessor)
+    if known is None or expired(known, server.wall()):
+        raise Invalid(f"Cannot find token {quote(accessor)}")
+    if token.secret_id not in ("", known.secret_id):
+        raise Invalid("Changing a tokens SecretID is not permitted")
+    if token.local != known.local:
+        raise Invalid(f"cannot toggle local mode of {accessor}")
+    if token.auth_method not in ("", known.auth_method):
+        raise Invalid(f"Cannot change AuthMethod of {accessor}")
+    moved = token.expiration_time is not None and expiry(token) != expiry(known)
+    if token.expiration_ttl or moved:
+        raise Invalid(f"Cannot change expiration time of {accessor}")
+    return replace(
+        token,
+        accessor_id=known.accessor_id,
+        secret_id=known.secret_id,
+        auth_method=known.auth_method,
+        expiration_time=known.expiration_time,
+        create_time=known.create_time,
+    )
+
+
+async def _delete(server: ServerDoor, args: ACLTokenDeleteRequest) -> str:
+    primary_only(server)
+    if not is_uuid(args.token_id):
+        raise Invalid("Accessor ID is missing or an invalid UUID")
+    if args.token_id == ANONYMOUS:
+        raise Invalid("Delete operation not permitted on the anonymous token")
+    token = server.store.token_by_accessor(args.token_id)
+    if token is None:
+        return ""
+    if token.secret_id == args.token:
+        raise Invalid("Deletion of the request's authorization token is not permitted")
+    await delete_token(server, token)
+    return token.accessor_id
+
+
+async def delete_token(server: ServerDoor, token: ACLToken) -> None:
+    """Destroy a token."""
+    request = ACLTokenBatchDeleteRequest([token.accessor_id])
+    await apply(server, commands.ACL_TOKEN_DELETE, request, "token delete")
+
+
+SET = Action("ACL.TokenSet", _set, permit=may_write)
+CLONE = Action("ACL.TokenClone", _clone, permit=may_write)
+DELETE = Action("ACL.TokenDelete", _delete, permit=may_write)
+
+# --- HTTP --------------------------------------------------------------------------------------------
+
+
+def _asked(agent: AgentDoor, request: Request, read: Read, token_id: str) -> Question:
+    args = TokenRead(token_id, read is SELF, _is_on(request, "expanded"))
+
+    def body(answer: Answer) -> Reply:
+        found: TokenFound = answer.value
+        if found.token is None or expired(found.token, agent.wall()):
+            return not_found()
+        return json(acl_render.token(found.token) | (_expansion(agent, found) if args.expanded else {}))
+
+    return Question(read, args, query_options(request), body)
+
+
+def _is_on(request: Request, name: str) -> bool:
+    """A boolean parameter; one without a value is on."""
+    return request.query.has(name) and request.query.get(name).lower() not in ("false", "0", "f")
+
+
+def _expansion(agent: AgentDoor, found: TokenFound) -> dict[str, Any]:
+    settings = agent.acl
+    return {
+        "ExpandedPolicies": [acl_render.policy(one) for one in found.policies or ()],
+        "ExpandedRoles": [acl_render.role(one) for one in found.roles or ()],
+        "NamespaceDefaultPolicyIDs": None,
+        "NamespaceDefaultRoleIDs": None,
+        "AgentACLDefaultPolicy": settings.default_policy,
+        "AgentACLDownPolicy": settings.down_policy,
+        "ResolvedByAgent": agent.node_name,
+    }
+
+
+def own(agent: AgentDoor, request: Request) -> Outcome:
+    """`GET /v1/acl/token/self`."""
+    return _asked(agent, request, SELF, request.token)
+
+
+def create(agent: AgentDoor, request: Request) -> Outcome:
+    """`PUT /v1/acl/token`."""
+    return _written(agent, request, acl_shapes.token(request.body), create=True)
+
+
+def _written(agent: AgentDoor, request: Request, token: ACLToken, create: bool) -> Errand:
+    args = ACLTokenSetRequest(token, create, agent.datacenter, request.token)
+    return Errand(SET, args, lambda made: json(acl_render.token(made)), token=request.token)
+
+
+def one(agent: AgentDoor, request: Request) -> Outcome:
+    """`/v1/acl/token/ACCESSOR`, and `PUT .../clone`."""
+    if request.method == "PUT":
+        accessor, slash, rest = request.rest.rpartition("/")
+        return _copied(agent, request, accessor) if slash and rest == "clone" else _updated(agent, request)
+    accessor = asked_for(request, "token ID")
+    if request.method == "GET":
+        return _asked(agent, request, READ, accessor)
+    args = ACLTokenDeleteRequest(accessor, agent.datacenter, request.token)
+    return Errand(DELETE, args, lambda _: Reply(body=b"true"), token=request.token)
+
+
+def _updated(agent: AgentDoor, request: Request) -> Errand:
+    token = acl_shapes.token(request.body)
+    if token.accessor_id not in ("", request.rest):
+        raise BadRequest("Bad request: Token Accessor ID in URL and payload do not match")
+    return _written(agent, request, replace(token, accessor_id=request.rest), create=False)
+
+
+def _copied(agent: AgentDoor, request: Request, accessor: str) -> Errand:
+    wanted = replace(acl_shapes.token(request.body), accessor_id=accessor)
+    args = ACLTokenSetRequest(wanted, True, agent.datacenter, request.token)
+    return Errand(CLONE, args, lambda made: json(acl_render.token(made)), token=request.token)
+
+
+def listed(agent: AgentDoor, request: Request) -> Outcome:
+    """`GET /v1/acl/tokens`."""
+    query = request.query
+    args = TokenList(
+        query.get("policy"), query.get("role"), query.get("authmethod"), query.get("servicename")
+    )
+
+    def body(answer: Answer) -> Reply:
+        now = agent.wall()
+        return json([acl_render.token_stub(one) for one in answer.value if not expired(one, now)])
+
+    return Question(LIST, args, query_options(request), body)
+
+
+ROUTES = (
+    Route("/v1/acl/tokens", ("GET",), enabled(listed)),
+    Route("/v1/acl/token", ("PUT",), enabled(create)),
+    Route("/v1/acl/token/self", ("GET",), enabled(own)),
+    Route("/v1/acl/token/", ("GET", "PUT", "DELETE"), enabled(one)),
+)
