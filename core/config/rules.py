@@ -22,6 +22,8 @@ def fill_in(config: Config, hostname: str) -> None:
     values = config.values
     values["datacenter"] = values["datacenter"].lower()
     values["primary_datacenter"] = (values["primary_datacenter"] or values["datacenter"]).lower()
+    if "acl_datacenter" in config.given and "acl.enabled" not in config.given:
+        values["acl.enabled"] = True  # the old spelling for it
     values["node_id"] = values["node_id"].lower()
     if values["node_name"] is None:
         values["node_name"] = hostname

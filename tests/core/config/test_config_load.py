@@ -407,6 +407,22 @@ def test_old_spellings_speak_where_the_new_one_is_silent() -> None:
     assert "acl_token" not in config.values
 
 
+@pytest.mark.parametrize(
+    ("text", "enabled"),
+    [
+        ("", False),
+        ('acl_datacenter = "DC1"', True),
+        ('primary_datacenter = "dc1"', False),
+        ('acl_datacenter = "dc1" acl { enabled = false }', False),
+        ("acl { enabled = true }", True),
+    ],
+)
+def test_naming_the_datacenter_of_acls_is_an_old_way_to_want_them(text: str, enabled: bool) -> None:
+    config = of(text)
+    assert config["acl.enabled"] is enabled
+    assert config["primary_datacenter"] == "dc1"
+
+
 def test_toml_and_yaml() -> None:
     toml = 'node_name = "n"\n[[services]]\nname = "a"\n[ports]\nhttp = 1\n'
     yaml = "node_name: n\nservices:\n- name: a\nports: {http: 1}\n"
