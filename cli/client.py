@@ -164,14 +164,14 @@ class Client:
     def put(self, path: str, query: Query = (), body: bytes = b"") -> Response:
         return self.request("PUT", path, query, body)
 
-    def stream(self, path: str, query: Query = ()) -> Iterator[bytes]:
-        """The body of a GET as it arrives; ServerError at once unless the status is 200."""
+    def stream(self, path: str, query: Query = (), method: str = "GET", body: bytes = b"") -> Iterator[bytes]:
+        """The body of an answer as it arrives; ServerError at once unless the status is 200."""
         try:
-            status, fields, connection = self._exchange("GET", path, query, b"", None)
+            status, fields, connection = self._exchange(method, path, query, body, None)
             if status != 200:
                 raise ServerError(status, connection.read_body(fields).decode("utf-8", "replace"))
         except OSError as error:
-            raise self._no_answer("GET", path, query, error) from None
+            raise self._no_answer(method, path, query, error) from None
         return connection.pieces(fields)
 
     def close(self) -> None:

@@ -30,7 +30,7 @@ _ctl_kind() {
 
 _ctl_is() {
   case "$1" in
-    'agent' | 'agent start' | 'agent status' | 'agent stop' | 'members' | 'join' | 'leave' | 'force-leave' | 'rtt' | 'kv' | 'kv get' | 'kv put' | 'kv delete' | 'kv list' | 'kv export' | 'kv import' | 'services' | 'services list' | 'services show' | 'services register' | 'services deregister' | 'checks' | 'checks list' | 'checks pass' | 'checks warn' | 'checks fail' | 'checks register' | 'checks deregister' | 'nodes' | 'nodes list' | 'nodes show' | 'nodes deregister' | 'catalog' | 'catalog nodes' | 'catalog services' | 'catalog datacenters' | 'dc' | 'dc list' | 'event' | 'event fire' | 'event list' | 'watch' | 'session' | 'session create' | 'session list' | 'session show' | 'session renew' | 'session destroy' | 'lock' | 'config' | 'config read' | 'config write' | 'config list' | 'config delete' | 'config show' | 'operator' | 'operator raft' | 'operator raft list-peers' | 'operator raft remove-peer' | 'operator raft transfer-leader' | 'operator raft recover' | 'operator autopilot' | 'operator autopilot get-config' | 'operator autopilot set-config' | 'operator autopilot state' | 'operator autopilot health' | 'raft' | 'raft peers' | 'snapshot' | 'snapshot save' | 'snapshot inspect' | 'snapshot decode' | 'snapshot restore' | 'info' | 'reload' | 'maint' | 'monitor' | 'validate' | 'keygen' | 'keyring' | 'keyring list' | 'keyring install' | 'keyring use' | 'keyring remove' | 'tls' | 'tls ca' | 'tls ca create' | 'tls cert' | 'tls cert create' | 'dev' | 'dev cluster' | 'doctor' | 'version' | 'completions' | 'help') return 0 ;;
+    'agent' | 'agent start' | 'agent status' | 'agent stop' | 'members' | 'join' | 'leave' | 'force-leave' | 'rtt' | 'kv' | 'kv get' | 'kv put' | 'kv delete' | 'kv list' | 'kv export' | 'kv import' | 'services' | 'services list' | 'services show' | 'services register' | 'services deregister' | 'checks' | 'checks list' | 'checks pass' | 'checks warn' | 'checks fail' | 'checks register' | 'checks deregister' | 'nodes' | 'nodes list' | 'nodes show' | 'nodes deregister' | 'catalog' | 'catalog nodes' | 'catalog services' | 'catalog datacenters' | 'dc' | 'dc list' | 'event' | 'event fire' | 'event list' | 'query' | 'query list' | 'query show' | 'query create' | 'query delete' | 'query exec' | 'query explain' | 'query send' | 'watch' | 'session' | 'session create' | 'session list' | 'session show' | 'session renew' | 'session destroy' | 'lock' | 'config' | 'config read' | 'config write' | 'config list' | 'config delete' | 'config show' | 'connect' | 'connect ca' | 'connect ca get-config' | 'connect ca set-config' | 'intention' | 'intention list' | 'intention get' | 'intention match' | 'intention check' | 'intention create' | 'intention delete' | 'operator' | 'operator raft' | 'operator raft list-peers' | 'operator raft remove-peer' | 'operator raft transfer-leader' | 'operator raft recover' | 'operator autopilot' | 'operator autopilot get-config' | 'operator autopilot set-config' | 'operator autopilot state' | 'operator autopilot health' | 'operator usage' | 'operator usage instances' | 'raft' | 'raft peers' | 'snapshot' | 'snapshot save' | 'snapshot inspect' | 'snapshot decode' | 'snapshot restore' | 'info' | 'reload' | 'maint' | 'monitor' | 'validate' | 'keygen' | 'keyring' | 'keyring list' | 'keyring install' | 'keyring use' | 'keyring remove' | 'tls' | 'tls ca' | 'tls ca create' | 'tls cert' | 'tls cert create' | 'dev' | 'dev cluster' | 'doctor' | 'version' | 'completions' | 'help') return 0 ;;
   esac
   return 1
 }
@@ -70,6 +70,13 @@ _ctl_flags() {
     'dc list') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'event fire') echo '--node --service --tag --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'event list') echo '--follow --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'query list') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'query show') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'query create') echo '--service --tag --only-passing --ignore-check --near --node-meta --meta --connect --failover-nearest --failover-dc --ttl --session --query-token --template --regexp --drop-empty-tags --file --replace --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'query delete') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'query exec') echo '--near --limit --connect --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'query explain') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'query send') echo '--node --tag --timeout --no-ack --relay-factor --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
     'watch') echo '--exec --once --initial --timeout --type --key --prefix --service --tag --passingonly --state --name --filter --shell --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'session create') echo '--name --node --ttl --lock-delay --behavior --check --service-check --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'session list') echo '--node --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
@@ -82,6 +89,14 @@ _ctl_flags() {
     'config list') echo '--kind --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'config delete') echo '--kind --name --filename --cas --modify-index --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'config show') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
+    'connect ca get-config') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'connect ca set-config') echo '--config-file --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'intention list') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'intention get') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'intention match') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'intention check') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'intention create') echo '--allow --deny --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'intention delete') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'operator raft list-peers') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'operator raft remove-peer') echo '--id --address --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'operator raft transfer-leader') echo '--id --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
@@ -90,6 +105,7 @@ _ctl_flags() {
     'operator autopilot set-config') echo '--cleanup-dead-servers --max-trailing-logs --min-quorum --last-contact-threshold --server-stabilization-time --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'operator autopilot state') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'operator autopilot health') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'operator usage instances') echo '--billable --connect --all-datacenters --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'raft peers') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'snapshot save') echo '--append-filename --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'snapshot inspect') echo '--kvdetails --kvdepth --kvfilter --format --quiet --no-color --strict-exit --help' ;;
@@ -130,29 +146,29 @@ _ctl_value() {
     *':format') echo 'words:table plain json yaml pretty' ;;
     *':o') echo 'words:table plain json yaml pretty' ;;
     'agent stop:pid-file') echo 'files' ;;
-    'agent stop:timeout' | 'checks register:timeout' | 'watch:timeout' | 'lock:timeout' | 'dev cluster:timeout') echo 'any' ;;
+    'agent stop:timeout' | 'checks register:timeout' | 'query send:timeout' | 'watch:timeout' | 'lock:timeout' | 'dev cluster:timeout') echo 'any' ;;
     'members:status') echo 'any' ;;
     'members:segment') echo 'any' ;;
     'members:filter' | 'services show:filter' | 'nodes list:filter' | 'catalog nodes:filter' | 'watch:filter') echo 'any' ;;
     'kv get:separator' | 'kv list:separator') echo 'any' ;;
-    'kv get:datacenter' | 'kv put:datacenter' | 'kv delete:datacenter' | 'kv list:datacenter' | 'kv export:datacenter' | 'kv import:datacenter' | 'services list:datacenter' | 'services show:datacenter' | 'services register:datacenter' | 'services deregister:datacenter' | 'checks list:datacenter' | 'nodes list:datacenter' | 'nodes show:datacenter' | 'nodes deregister:datacenter' | 'catalog nodes:datacenter' | 'catalog services:datacenter' | 'catalog datacenters:datacenter' | 'dc list:datacenter' | 'event fire:datacenter' | 'event list:datacenter' | 'watch:datacenter' | 'session create:datacenter' | 'session list:datacenter' | 'session show:datacenter' | 'session renew:datacenter' | 'session destroy:datacenter' | 'lock:datacenter' | 'config read:datacenter' | 'config write:datacenter' | 'config list:datacenter' | 'config delete:datacenter' | 'operator raft list-peers:datacenter' | 'operator raft remove-peer:datacenter' | 'operator raft transfer-leader:datacenter' | 'operator autopilot get-config:datacenter' | 'operator autopilot set-config:datacenter' | 'operator autopilot state:datacenter' | 'operator autopilot health:datacenter' | 'raft peers:datacenter' | 'snapshot save:datacenter' | 'snapshot restore:datacenter') echo 'datacenters' ;;
+    'kv get:datacenter' | 'kv put:datacenter' | 'kv delete:datacenter' | 'kv list:datacenter' | 'kv export:datacenter' | 'kv import:datacenter' | 'services list:datacenter' | 'services show:datacenter' | 'services register:datacenter' | 'services deregister:datacenter' | 'checks list:datacenter' | 'nodes list:datacenter' | 'nodes show:datacenter' | 'nodes deregister:datacenter' | 'catalog nodes:datacenter' | 'catalog services:datacenter' | 'catalog datacenters:datacenter' | 'dc list:datacenter' | 'event fire:datacenter' | 'event list:datacenter' | 'query list:datacenter' | 'query show:datacenter' | 'query create:datacenter' | 'query delete:datacenter' | 'query exec:datacenter' | 'query explain:datacenter' | 'watch:datacenter' | 'session create:datacenter' | 'session list:datacenter' | 'session show:datacenter' | 'session renew:datacenter' | 'session destroy:datacenter' | 'lock:datacenter' | 'config read:datacenter' | 'config write:datacenter' | 'config list:datacenter' | 'config delete:datacenter' | 'connect ca get-config:datacenter' | 'connect ca set-config:datacenter' | 'intention list:datacenter' | 'intention get:datacenter' | 'intention match:datacenter' | 'intention check:datacenter' | 'intention create:datacenter' | 'intention delete:datacenter' | 'operator raft list-peers:datacenter' | 'operator raft remove-peer:datacenter' | 'operator raft transfer-leader:datacenter' | 'operator autopilot get-config:datacenter' | 'operator autopilot set-config:datacenter' | 'operator autopilot state:datacenter' | 'operator autopilot health:datacenter' | 'operator usage instances:datacenter' | 'raft peers:datacenter' | 'snapshot save:datacenter' | 'snapshot restore:datacenter') echo 'datacenters' ;;
     'kv put:flags') echo 'any' ;;
     'kv put:modify-index' | 'kv delete:modify-index' | 'config write:modify-index' | 'config delete:modify-index') echo 'any' ;;
-    'kv put:session') echo 'any' ;;
+    'kv put:session' | 'query create:session') echo 'any' ;;
     'kv import:prefix') echo 'any' ;;
-    'services show:tag' | 'services register:tag' | 'event fire:tag' | 'watch:tag') echo 'any' ;;
+    'services show:tag' | 'services register:tag' | 'event fire:tag' | 'query create:tag' | 'query send:tag' | 'watch:tag') echo 'any' ;;
     'services register:id' | 'checks register:id' | 'operator raft remove-peer:id' | 'operator raft transfer-leader:id') echo 'any' ;;
     'services register:name' | 'checks register:name' | 'watch:name' | 'session create:name' | 'lock:name') echo 'any' ;;
     'services register:address' | 'operator raft remove-peer:address' | 'operator raft recover:address') echo 'any' ;;
     'services register:port') echo 'any' ;;
     'services register:socket') echo 'files' ;;
-    'services register:meta') echo 'any' ;;
+    'services register:meta' | 'query create:meta') echo 'any' ;;
     'services register:tagged-address') echo 'any' ;;
     'services register:kind' | 'config read:kind' | 'config list:kind' | 'config delete:kind') echo 'any' ;;
     'services deregister:id') echo 'services' ;;
     'checks list:state') echo 'words:any passing warning critical' ;;
-    'checks list:service' | 'catalog nodes:service' | 'watch:service' | 'maint:service') echo 'services' ;;
-    'checks list:node' | 'catalog services:node' | 'session create:node' | 'session list:node') echo 'nodes' ;;
+    'checks list:service' | 'catalog nodes:service' | 'query create:service' | 'watch:service' | 'maint:service') echo 'services' ;;
+    'checks list:node' | 'catalog services:node' | 'query send:node' | 'session create:node' | 'session list:node') echo 'nodes' ;;
     'checks pass:note' | 'checks warn:note' | 'checks fail:note') echo 'any' ;;
     'checks register:service-id') echo 'any' ;;
     'checks register:notes') echo 'any' ;;
@@ -164,12 +180,21 @@ _ctl_value() {
     'checks register:grpc') echo 'any' ;;
     'checks register:arg') echo 'any' ;;
     'checks register:interval') echo 'any' ;;
-    'checks register:ttl' | 'session create:ttl') echo 'any' ;;
+    'checks register:ttl' | 'query create:ttl' | 'session create:ttl') echo 'any' ;;
     'checks register:deregister-critical-service-after') echo 'any' ;;
     'catalog nodes:near') echo 'any' ;;
-    'catalog nodes:node-meta' | 'catalog services:node-meta') echo 'any' ;;
+    'catalog nodes:node-meta' | 'catalog services:node-meta' | 'query create:node-meta') echo 'any' ;;
     'event fire:node' | 'tls cert create:node') echo 'any' ;;
     'event fire:service') echo 'any' ;;
+    'query create:ignore-check') echo 'any' ;;
+    'query create:near' | 'query exec:near') echo 'nodes' ;;
+    'query create:failover-nearest') echo 'any' ;;
+    'query create:failover-dc') echo 'datacenters' ;;
+    'query create:query-token') echo 'any' ;;
+    'query create:regexp') echo 'any' ;;
+    'query create:file') echo 'files' ;;
+    'query exec:limit') echo 'any' ;;
+    'query send:relay-factor' | 'keyring list:relay-factor' | 'keyring install:relay-factor' | 'keyring use:relay-factor' | 'keyring remove:relay-factor') echo 'any' ;;
     'watch:exec' | 'dev cluster:exec') echo 'any' ;;
     'watch:type') echo 'any' ;;
     'watch:key') echo 'keys' ;;
@@ -185,6 +210,7 @@ _ctl_value() {
     'lock:monitor-retry') echo 'any' ;;
     'config read:name' | 'config delete:name') echo 'services' ;;
     'config delete:filename') echo 'files' ;;
+    'connect ca set-config:config-file' | 'dev cluster:config-file' | 'doctor:config-file') echo 'files' ;;
     'operator autopilot set-config:max-trailing-logs') echo 'any' ;;
     'operator autopilot set-config:min-quorum') echo 'any' ;;
     'operator autopilot set-config:last-contact-threshold') echo 'any' ;;
@@ -195,7 +221,6 @@ _ctl_value() {
     'maint:reason') echo 'any' ;;
     'monitor:log-level' | 'dev cluster:log-level') echo 'any' ;;
     'validate:config-format') echo 'any' ;;
-    'keyring list:relay-factor' | 'keyring install:relay-factor' | 'keyring use:relay-factor' | 'keyring remove:relay-factor') echo 'any' ;;
     'tls ca create:days' | 'tls cert create:days') echo 'any' ;;
     'tls ca create:domain' | 'tls cert create:domain') echo 'any' ;;
     'tls ca create:common-name') echo 'any' ;;
@@ -209,7 +234,6 @@ _ctl_value() {
     'dev cluster:servers') echo 'any' ;;
     'dev cluster:clients') echo 'any' ;;
     'dev cluster:data-dir') echo 'any' ;;
-    'dev cluster:config-file' | 'doctor:config-file') echo 'files' ;;
     'dev cluster:datacenter') echo 'any' ;;
     'doctor:config-dir') echo 'files' ;;
   esac
@@ -217,7 +241,7 @@ _ctl_value() {
 
 _ctl_argument() {
   case "$1:$2" in
-    ':0') echo 'words:agent members join leave force-leave rtt kv services checks nodes catalog dc event watch session lock config operator raft snapshot info reload maint monitor validate keygen keyring tls dev doctor version completions help' ;;
+    ':0') echo 'words:agent members join leave force-leave rtt kv services checks nodes catalog dc event query watch session lock config connect intention operator raft snapshot info reload maint monitor validate keygen keyring tls dev doctor version completions help' ;;
     'agent:0') echo 'words:start status stop' ;;
     'force-leave:0') echo 'nodes' ;;
     'rtt:0') echo 'nodes' ;;
@@ -245,16 +269,30 @@ _ctl_argument() {
     'catalog:0') echo 'words:nodes services datacenters' ;;
     'dc:0') echo 'words:list' ;;
     'event:0') echo 'words:fire list' ;;
+    'query:0') echo 'words:list show create delete exec explain send' ;;
     'watch:0') echo 'words:key keyprefix services nodes service checks event' ;;
     'watch:1') echo 'keys' ;;
     'session:0') echo 'words:create list show renew destroy' ;;
     'lock:0') echo 'keys' ;;
     'config:0') echo 'words:read write list delete show' ;;
     'config write:'*) echo 'files' ;;
-    'operator:0') echo 'words:raft autopilot' ;;
+    'connect:0') echo 'words:ca' ;;
+    'connect ca:0') echo 'words:get-config set-config' ;;
+    'intention:0') echo 'words:list get match check create delete' ;;
+    'intention get:0') echo 'services' ;;
+    'intention get:1') echo 'services' ;;
+    'intention match:0') echo 'services' ;;
+    'intention check:0') echo 'services' ;;
+    'intention check:1') echo 'services' ;;
+    'intention create:0') echo 'services' ;;
+    'intention create:1') echo 'services' ;;
+    'intention delete:0') echo 'services' ;;
+    'intention delete:1') echo 'services' ;;
+    'operator:0') echo 'words:raft autopilot usage' ;;
     'operator raft:0') echo 'words:list-peers remove-peer transfer-leader recover' ;;
     'operator raft recover:'*) echo 'files' ;;
     'operator autopilot:0') echo 'words:get-config set-config state health' ;;
+    'operator usage:0') echo 'words:instances' ;;
     'raft:0') echo 'words:peers' ;;
     'snapshot:0') echo 'words:save inspect decode restore' ;;
     'snapshot save:0') echo 'files' ;;
