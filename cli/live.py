@@ -1,4 +1,4 @@
-"""Live words for completion: keys, services, nodes, checks, datacenters, within 150 ms or not at all.
+"""Live words for completion: keys, services, names of policies ..., within 150 ms or not at all.
 
 The shells call `ctl __complete KIND PREFIX`. Answers are kept for two seconds, so that pressing TAB
 again costs no request. Whatever goes wrong, nothing is printed: a prompt is no place for errors."""
@@ -16,18 +16,28 @@ if TYPE_CHECKING:
 
 LIMIT = 0.150
 KEPT = 2.0
+# Kind of word -> where the agent lists them, and the field that is the word ("": the keys or items).
 _PATHS = {
-    "services": "/v1/catalog/services",
-    "nodes": "/v1/catalog/nodes",
-    "checks": "/v1/agent/checks",
-    "datacenters": "/v1/catalog/datacenters",
+    "services": ("/v1/catalog/services", ""),
+    "nodes": ("/v1/catalog/nodes", "Node"),
+    "checks": ("/v1/agent/checks", ""),
+    "datacenters": ("/v1/catalog/datacenters", ""),
+    "acl-token-ids": ("/v1/acl/tokens", "AccessorID"),
+    "acl-policies": ("/v1/acl/policies", "Name"),
+    "acl-policy-ids": ("/v1/acl/policies", "ID"),
+    "acl-roles": ("/v1/acl/roles", "Name"),
+    "acl-role-ids": ("/v1/acl/roles", "ID"),
+    "acl-methods": ("/v1/acl/auth-methods", "Name"),
+    "acl-rule-ids": ("/v1/acl/binding-rules", "ID"),
+    "acl-templates": ("/v1/acl/templated-policies", ""),
 }
+KINDS = ("keys", *_PATHS)
 
 
 def complete(call: Call) -> int:
     """`__complete KIND PREFIX`: one word a line."""
     kind, prefix = call.argument(0), call.argument(1)
-    if kind != "keys" and kind not in _PATHS:
+    if kind not in KINDS:
         return 0
     call.arguments = []
     try:
@@ -61,8 +71,9 @@ def _words(call: Call, kind: str, prefix: str) -> list[str]:
         response = call.client.get("/v1/kv/" + folder, [("keys", ""), ("separator", "/")])
         found = [] if response.status == 404 else response.checked().json()
     else:
-        answer = call.client.get(_PATHS[kind]).checked().json()
-        found = [node["Node"] for node in answer] if kind == "nodes" else list(answer)
+        path, field = _PATHS[kind]
+        answer = call.client.get(path).checked().json()
+        found = [entry[field] for entry in answer] if field else list(answer)
     words = sorted(found)
     _keep(kind, question, words)
     return words

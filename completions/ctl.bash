@@ -23,14 +23,14 @@ _ctl_walk() {
 # Print what may stand for a value of kind $1 that begins with $2. Live words cost a request.
 _ctl_kind() {
   case "$1" in
-    keys | services | nodes | checks | datacenters) command ctl __complete "$1" "$2" 2>/dev/null ;;
+    keys | services | nodes | checks | datacenters | acl-token-ids | acl-policies | acl-policy-ids | acl-roles | acl-role-ids | acl-methods | acl-rule-ids | acl-templates) command ctl __complete "$1" "$2" 2>/dev/null ;;
     words:*) printf '%s\n' "${1#words:}" | tr ' ' '\n' ;;
   esac
 }
 
 _ctl_is() {
   case "$1" in
-    'agent' | 'agent start' | 'agent status' | 'agent stop' | 'members' | 'join' | 'leave' | 'force-leave' | 'rtt' | 'kv' | 'kv get' | 'kv put' | 'kv delete' | 'kv list' | 'kv export' | 'kv import' | 'services' | 'services list' | 'services show' | 'services register' | 'services deregister' | 'checks' | 'checks list' | 'checks pass' | 'checks warn' | 'checks fail' | 'checks register' | 'checks deregister' | 'nodes' | 'nodes list' | 'nodes show' | 'nodes deregister' | 'catalog' | 'catalog nodes' | 'catalog services' | 'catalog datacenters' | 'dc' | 'dc list' | 'event' | 'event fire' | 'event list' | 'query' | 'query list' | 'query show' | 'query create' | 'query delete' | 'query exec' | 'query explain' | 'query send' | 'watch' | 'session' | 'session create' | 'session list' | 'session show' | 'session renew' | 'session destroy' | 'lock' | 'config' | 'config read' | 'config write' | 'config list' | 'config delete' | 'config show' | 'connect' | 'connect ca' | 'connect ca get-config' | 'connect ca set-config' | 'intention' | 'intention list' | 'intention get' | 'intention match' | 'intention check' | 'intention create' | 'intention delete' | 'operator' | 'operator raft' | 'operator raft list-peers' | 'operator raft remove-peer' | 'operator raft transfer-leader' | 'operator raft recover' | 'operator autopilot' | 'operator autopilot get-config' | 'operator autopilot set-config' | 'operator autopilot state' | 'operator autopilot health' | 'operator usage' | 'operator usage instances' | 'raft' | 'raft peers' | 'snapshot' | 'snapshot save' | 'snapshot inspect' | 'snapshot decode' | 'snapshot restore' | 'info' | 'reload' | 'maint' | 'monitor' | 'validate' | 'keygen' | 'keyring' | 'keyring list' | 'keyring install' | 'keyring use' | 'keyring remove' | 'tls' | 'tls ca' | 'tls ca create' | 'tls cert' | 'tls cert create' | 'dev' | 'dev cluster' | 'doctor' | 'version' | 'completions' | 'help') return 0 ;;
+    'agent' | 'agent start' | 'agent status' | 'agent stop' | 'members' | 'join' | 'leave' | 'force-leave' | 'rtt' | 'kv' | 'kv get' | 'kv put' | 'kv delete' | 'kv list' | 'kv export' | 'kv import' | 'services' | 'services list' | 'services show' | 'services register' | 'services deregister' | 'checks' | 'checks list' | 'checks pass' | 'checks warn' | 'checks fail' | 'checks register' | 'checks deregister' | 'nodes' | 'nodes list' | 'nodes show' | 'nodes deregister' | 'catalog' | 'catalog nodes' | 'catalog services' | 'catalog datacenters' | 'dc' | 'dc list' | 'event' | 'event fire' | 'event list' | 'query' | 'query list' | 'query show' | 'query create' | 'query delete' | 'query exec' | 'query explain' | 'query send' | 'watch' | 'session' | 'session create' | 'session list' | 'session show' | 'session renew' | 'session destroy' | 'lock' | 'config' | 'config read' | 'config write' | 'config list' | 'config delete' | 'config show' | 'connect' | 'connect ca' | 'connect ca get-config' | 'connect ca set-config' | 'intention' | 'intention list' | 'intention get' | 'intention match' | 'intention check' | 'intention create' | 'intention delete' | 'acl' | 'acl bootstrap' | 'acl token' | 'acl token create' | 'acl token read' | 'acl token update' | 'acl token clone' | 'acl token delete' | 'acl token list' | 'acl policy' | 'acl policy create' | 'acl policy read' | 'acl policy update' | 'acl policy delete' | 'acl policy list' | 'acl role' | 'acl role create' | 'acl role read' | 'acl role update' | 'acl role delete' | 'acl role list' | 'acl auth-method' | 'acl auth-method create' | 'acl auth-method read' | 'acl auth-method update' | 'acl auth-method delete' | 'acl auth-method list' | 'acl binding-rule' | 'acl binding-rule create' | 'acl binding-rule read' | 'acl binding-rule update' | 'acl binding-rule delete' | 'acl binding-rule list' | 'acl set-agent-token' | 'acl templated-policy' | 'acl templated-policy list' | 'acl templated-policy read' | 'acl templated-policy preview' | 'acl translate-rules' | 'acl why' | 'login' | 'logout' | 'operator' | 'operator raft' | 'operator raft list-peers' | 'operator raft remove-peer' | 'operator raft transfer-leader' | 'operator raft recover' | 'operator autopilot' | 'operator autopilot get-config' | 'operator autopilot set-config' | 'operator autopilot state' | 'operator autopilot health' | 'operator usage' | 'operator usage instances' | 'raft' | 'raft peers' | 'snapshot' | 'snapshot save' | 'snapshot inspect' | 'snapshot decode' | 'snapshot restore' | 'info' | 'reload' | 'maint' | 'monitor' | 'validate' | 'keygen' | 'keyring' | 'keyring list' | 'keyring install' | 'keyring use' | 'keyring remove' | 'tls' | 'tls ca' | 'tls ca create' | 'tls cert' | 'tls cert create' | 'dev' | 'dev cluster' | 'doctor' | 'version' | 'completions' | 'help') return 0 ;;
   esac
   return 1
 }
@@ -97,6 +97,41 @@ _ctl_flags() {
     'intention check') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'intention create') echo '--allow --deny --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'intention delete') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'acl bootstrap') echo '--format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl token create') echo '--accessor --secret --meta --local --description --policy-id --policy-name --service-identity --node-identity --role-id --role-name --expires-ttl --templated-policy --templated-policy-file --var --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl token read') echo '--meta --self --expanded --accessor-id --id --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl token update') echo '--meta --accessor-id --id --description --policy-id --policy-name --service-identity --node-identity --role-id --role-name --append-policy-id --append-policy-name --append-service-identity --append-node-identity --append-role-id --append-role-name --append-templated-policy --append-templated-policy-file --replace-templated-policy --replace-templated-policy-file --var --merge-policies --merge-roles --merge-service-identities --merge-node-identities --upgrade-legacy --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl token clone') echo '--accessor-id --id --description --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl token delete') echo '--accessor-id --id --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl token list') echo '--meta --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl policy create') echo '--meta --name --description --valid-datacenter --rules --from-token --token-secret --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl policy read') echo '--meta --id --name --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl policy update') echo '--meta --id --name --description --valid-datacenter --rules --no-merge --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl policy delete') echo '--id --name --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl policy list') echo '--meta --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl role create') echo '--meta --name --description --policy-id --policy-name --service-identity --node-identity --templated-policy --templated-policy-file --var --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl role read') echo '--meta --id --name --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl role update') echo '--meta --id --name --description --policy-id --policy-name --service-identity --node-identity --no-merge --append-templated-policy --append-templated-policy-file --replace-templated-policy --replace-templated-policy-file --var --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl role delete') echo '--id --name --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl role list') echo '--meta --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl auth-method create') echo '--meta --type --name --display-name --description --max-token-ttl --token-locality --config --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl auth-method read') echo '--meta --name --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl auth-method update') echo '--meta --name --display-name --description --max-token-ttl --token-locality --config --no-merge --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl auth-method delete') echo '--name --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl auth-method list') echo '--meta --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl binding-rule create') echo '--meta --method --description --selector --bind-type --bind-vars --bind-name --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl binding-rule read') echo '--meta --id --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl binding-rule update') echo '--meta --id --description --selector --bind-type --bind-vars --bind-name --no-merge --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl binding-rule delete') echo '--id --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl binding-rule list') echo '--meta --method --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl set-agent-token') echo '--format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl templated-policy list') echo '--format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl templated-policy read') echo '--name --meta --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl templated-policy preview') echo '--name --var --file --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl translate-rules') echo '--token-accessor --token-secret --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'acl why') echo '--accessor --format --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --quiet --no-color --strict-exit --help' ;;
+    'login') echo '--method --type --bearer-token-file --token-sink-file --meta --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --no-color --strict-exit --help' ;;
+    'logout') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --no-color --strict-exit --help' ;;
     'operator raft list-peers') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'operator raft remove-peer') echo '--id --address --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'operator raft transfer-leader') echo '--id --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
@@ -151,18 +186,18 @@ _ctl_value() {
     'members:segment') echo 'any' ;;
     'members:filter' | 'services show:filter' | 'nodes list:filter' | 'catalog nodes:filter' | 'watch:filter') echo 'any' ;;
     'kv get:separator' | 'kv list:separator') echo 'any' ;;
-    'kv get:datacenter' | 'kv put:datacenter' | 'kv delete:datacenter' | 'kv list:datacenter' | 'kv export:datacenter' | 'kv import:datacenter' | 'services list:datacenter' | 'services show:datacenter' | 'services register:datacenter' | 'services deregister:datacenter' | 'checks list:datacenter' | 'nodes list:datacenter' | 'nodes show:datacenter' | 'nodes deregister:datacenter' | 'catalog nodes:datacenter' | 'catalog services:datacenter' | 'catalog datacenters:datacenter' | 'dc list:datacenter' | 'event fire:datacenter' | 'event list:datacenter' | 'query list:datacenter' | 'query show:datacenter' | 'query create:datacenter' | 'query delete:datacenter' | 'query exec:datacenter' | 'query explain:datacenter' | 'watch:datacenter' | 'session create:datacenter' | 'session list:datacenter' | 'session show:datacenter' | 'session renew:datacenter' | 'session destroy:datacenter' | 'lock:datacenter' | 'config read:datacenter' | 'config write:datacenter' | 'config list:datacenter' | 'config delete:datacenter' | 'connect ca get-config:datacenter' | 'connect ca set-config:datacenter' | 'intention list:datacenter' | 'intention get:datacenter' | 'intention match:datacenter' | 'intention check:datacenter' | 'intention create:datacenter' | 'intention delete:datacenter' | 'operator raft list-peers:datacenter' | 'operator raft remove-peer:datacenter' | 'operator raft transfer-leader:datacenter' | 'operator autopilot get-config:datacenter' | 'operator autopilot set-config:datacenter' | 'operator autopilot state:datacenter' | 'operator autopilot health:datacenter' | 'operator usage instances:datacenter' | 'raft peers:datacenter' | 'snapshot save:datacenter' | 'snapshot restore:datacenter') echo 'datacenters' ;;
+    'kv get:datacenter' | 'kv put:datacenter' | 'kv delete:datacenter' | 'kv list:datacenter' | 'kv export:datacenter' | 'kv import:datacenter' | 'services list:datacenter' | 'services show:datacenter' | 'services register:datacenter' | 'services deregister:datacenter' | 'checks list:datacenter' | 'nodes list:datacenter' | 'nodes show:datacenter' | 'nodes deregister:datacenter' | 'catalog nodes:datacenter' | 'catalog services:datacenter' | 'catalog datacenters:datacenter' | 'dc list:datacenter' | 'event fire:datacenter' | 'event list:datacenter' | 'query list:datacenter' | 'query show:datacenter' | 'query create:datacenter' | 'query delete:datacenter' | 'query exec:datacenter' | 'query explain:datacenter' | 'watch:datacenter' | 'session create:datacenter' | 'session list:datacenter' | 'session show:datacenter' | 'session renew:datacenter' | 'session destroy:datacenter' | 'lock:datacenter' | 'config read:datacenter' | 'config write:datacenter' | 'config list:datacenter' | 'config delete:datacenter' | 'connect ca get-config:datacenter' | 'connect ca set-config:datacenter' | 'intention list:datacenter' | 'intention get:datacenter' | 'intention match:datacenter' | 'intention check:datacenter' | 'intention create:datacenter' | 'intention delete:datacenter' | 'acl bootstrap:datacenter' | 'acl token create:datacenter' | 'acl token read:datacenter' | 'acl token update:datacenter' | 'acl token clone:datacenter' | 'acl token delete:datacenter' | 'acl token list:datacenter' | 'acl policy create:datacenter' | 'acl policy read:datacenter' | 'acl policy update:datacenter' | 'acl policy delete:datacenter' | 'acl policy list:datacenter' | 'acl role create:datacenter' | 'acl role read:datacenter' | 'acl role update:datacenter' | 'acl role delete:datacenter' | 'acl role list:datacenter' | 'acl auth-method create:datacenter' | 'acl auth-method read:datacenter' | 'acl auth-method update:datacenter' | 'acl auth-method delete:datacenter' | 'acl auth-method list:datacenter' | 'acl binding-rule create:datacenter' | 'acl binding-rule read:datacenter' | 'acl binding-rule update:datacenter' | 'acl binding-rule delete:datacenter' | 'acl binding-rule list:datacenter' | 'acl set-agent-token:datacenter' | 'acl templated-policy list:datacenter' | 'acl templated-policy read:datacenter' | 'acl templated-policy preview:datacenter' | 'acl translate-rules:datacenter' | 'acl why:datacenter' | 'login:datacenter' | 'logout:datacenter' | 'operator raft list-peers:datacenter' | 'operator raft remove-peer:datacenter' | 'operator raft transfer-leader:datacenter' | 'operator autopilot get-config:datacenter' | 'operator autopilot set-config:datacenter' | 'operator autopilot state:datacenter' | 'operator autopilot health:datacenter' | 'operator usage instances:datacenter' | 'raft peers:datacenter' | 'snapshot save:datacenter' | 'snapshot restore:datacenter') echo 'datacenters' ;;
     'kv put:flags') echo 'any' ;;
     'kv put:modify-index' | 'kv delete:modify-index' | 'config write:modify-index' | 'config delete:modify-index') echo 'any' ;;
     'kv put:session' | 'query create:session') echo 'any' ;;
     'kv import:prefix') echo 'any' ;;
     'services show:tag' | 'services register:tag' | 'event fire:tag' | 'query create:tag' | 'query send:tag' | 'watch:tag') echo 'any' ;;
     'services register:id' | 'checks register:id' | 'operator raft remove-peer:id' | 'operator raft transfer-leader:id') echo 'any' ;;
-    'services register:name' | 'checks register:name' | 'watch:name' | 'session create:name' | 'lock:name') echo 'any' ;;
+    'services register:name' | 'checks register:name' | 'watch:name' | 'session create:name' | 'lock:name' | 'acl policy create:name' | 'acl role create:name' | 'acl auth-method create:name') echo 'any' ;;
     'services register:address' | 'operator raft remove-peer:address' | 'operator raft recover:address') echo 'any' ;;
     'services register:port') echo 'any' ;;
     'services register:socket') echo 'files' ;;
-    'services register:meta' | 'query create:meta') echo 'any' ;;
+    'services register:meta' | 'query create:meta' | 'login:meta') echo 'any' ;;
     'services register:tagged-address') echo 'any' ;;
     'services register:kind' | 'config read:kind' | 'config list:kind' | 'config delete:kind') echo 'any' ;;
     'services deregister:id') echo 'services' ;;
@@ -192,11 +227,11 @@ _ctl_value() {
     'query create:failover-dc') echo 'datacenters' ;;
     'query create:query-token') echo 'any' ;;
     'query create:regexp') echo 'any' ;;
-    'query create:file') echo 'files' ;;
+    'query create:file' | 'acl templated-policy preview:file') echo 'files' ;;
     'query exec:limit') echo 'any' ;;
     'query send:relay-factor' | 'keyring list:relay-factor' | 'keyring install:relay-factor' | 'keyring use:relay-factor' | 'keyring remove:relay-factor') echo 'any' ;;
     'watch:exec' | 'dev cluster:exec') echo 'any' ;;
-    'watch:type') echo 'any' ;;
+    'watch:type' | 'login:type') echo 'any' ;;
     'watch:key') echo 'keys' ;;
     'watch:prefix') echo 'keys' ;;
     'watch:passingonly') echo 'any' ;;
@@ -211,6 +246,54 @@ _ctl_value() {
     'config read:name' | 'config delete:name') echo 'services' ;;
     'config delete:filename') echo 'files' ;;
     'connect ca set-config:config-file' | 'dev cluster:config-file' | 'doctor:config-file') echo 'files' ;;
+    'acl token create:accessor') echo 'any' ;;
+    'acl token create:secret') echo 'any' ;;
+    *':description') echo 'any' ;;
+    'acl token create:policy-id' | 'acl token update:policy-id' | 'acl role create:policy-id' | 'acl role update:policy-id') echo 'acl-policy-ids' ;;
+    'acl token create:policy-name' | 'acl token update:policy-name' | 'acl role create:policy-name' | 'acl role update:policy-name') echo 'acl-policies' ;;
+    'acl token create:service-identity' | 'acl token update:service-identity' | 'acl role create:service-identity' | 'acl role update:service-identity') echo 'services' ;;
+    'acl token create:node-identity' | 'acl token update:node-identity' | 'acl role create:node-identity' | 'acl role update:node-identity') echo 'nodes' ;;
+    'acl token create:role-id' | 'acl token update:role-id') echo 'acl-role-ids' ;;
+    'acl token create:role-name' | 'acl token update:role-name') echo 'acl-roles' ;;
+    'acl token create:expires-ttl') echo 'any' ;;
+    'acl token create:templated-policy' | 'acl role create:templated-policy') echo 'acl-templates' ;;
+    'acl token create:templated-policy-file' | 'acl role create:templated-policy-file') echo 'files' ;;
+    'acl token create:var' | 'acl token update:var' | 'acl role create:var' | 'acl role update:var' | 'acl templated-policy preview:var') echo 'any' ;;
+    'acl token read:accessor-id' | 'acl token update:accessor-id' | 'acl token clone:accessor-id' | 'acl token delete:accessor-id') echo 'acl-token-ids' ;;
+    'acl token read:id' | 'acl token update:id' | 'acl token clone:id' | 'acl token delete:id') echo 'acl-token-ids' ;;
+    'acl token update:append-policy-id') echo 'acl-policy-ids' ;;
+    'acl token update:append-policy-name') echo 'acl-policies' ;;
+    'acl token update:append-service-identity') echo 'services' ;;
+    'acl token update:append-node-identity') echo 'nodes' ;;
+    'acl token update:append-role-id') echo 'acl-role-ids' ;;
+    'acl token update:append-role-name') echo 'acl-roles' ;;
+    'acl token update:append-templated-policy' | 'acl role update:append-templated-policy') echo 'acl-templates' ;;
+    'acl token update:append-templated-policy-file' | 'acl role update:append-templated-policy-file') echo 'files' ;;
+    'acl token update:replace-templated-policy' | 'acl role update:replace-templated-policy') echo 'acl-templates' ;;
+    'acl token update:replace-templated-policy-file' | 'acl role update:replace-templated-policy-file') echo 'files' ;;
+    'acl policy create:valid-datacenter' | 'acl policy update:valid-datacenter') echo 'datacenters' ;;
+    'acl policy create:rules' | 'acl policy update:rules') echo 'files' ;;
+    'acl policy create:from-token') echo 'any' ;;
+    'acl policy read:id' | 'acl policy update:id' | 'acl policy delete:id') echo 'acl-policy-ids' ;;
+    'acl policy read:name' | 'acl policy update:name' | 'acl policy delete:name') echo 'acl-policies' ;;
+    'acl role read:id' | 'acl role update:id' | 'acl role delete:id') echo 'acl-role-ids' ;;
+    'acl role read:name' | 'acl role update:name' | 'acl role delete:name') echo 'acl-roles' ;;
+    'acl auth-method create:type') echo 'words:jwt' ;;
+    'acl auth-method create:display-name' | 'acl auth-method update:display-name') echo 'any' ;;
+    'acl auth-method create:max-token-ttl' | 'acl auth-method update:max-token-ttl') echo 'any' ;;
+    'acl auth-method create:token-locality' | 'acl auth-method update:token-locality') echo 'words:local global' ;;
+    'acl auth-method create:config' | 'acl auth-method update:config') echo 'files' ;;
+    'acl auth-method read:name' | 'acl auth-method update:name' | 'acl auth-method delete:name') echo 'acl-methods' ;;
+    'acl binding-rule create:method' | 'acl binding-rule list:method' | 'login:method') echo 'acl-methods' ;;
+    'acl binding-rule create:selector' | 'acl binding-rule update:selector') echo 'any' ;;
+    'acl binding-rule create:bind-type' | 'acl binding-rule update:bind-type') echo 'words:service node role policy templated-policy' ;;
+    'acl binding-rule create:bind-vars' | 'acl binding-rule update:bind-vars') echo 'any' ;;
+    'acl binding-rule create:bind-name' | 'acl binding-rule update:bind-name') echo 'any' ;;
+    'acl binding-rule read:id' | 'acl binding-rule update:id' | 'acl binding-rule delete:id') echo 'acl-rule-ids' ;;
+    'acl templated-policy read:name' | 'acl templated-policy preview:name') echo 'acl-templates' ;;
+    'acl why:accessor') echo 'acl-token-ids' ;;
+    'login:bearer-token-file') echo 'files' ;;
+    'login:token-sink-file') echo 'files' ;;
     'operator autopilot set-config:max-trailing-logs') echo 'any' ;;
     'operator autopilot set-config:min-quorum') echo 'any' ;;
     'operator autopilot set-config:last-contact-threshold') echo 'any' ;;
@@ -241,7 +324,7 @@ _ctl_value() {
 
 _ctl_argument() {
   case "$1:$2" in
-    ':0') echo 'words:agent members join leave force-leave rtt kv services checks nodes catalog dc event query watch session lock config connect intention operator raft snapshot info reload maint monitor validate keygen keyring tls dev doctor version completions help' ;;
+    ':0') echo 'words:agent members join leave force-leave rtt kv services checks nodes catalog dc event query watch session lock config connect intention acl login logout operator raft snapshot info reload maint monitor validate keygen keyring tls dev doctor version completions help' ;;
     'agent:0') echo 'words:start status stop' ;;
     'force-leave:0') echo 'nodes' ;;
     'rtt:0') echo 'nodes' ;;
@@ -288,6 +371,17 @@ _ctl_argument() {
     'intention create:1') echo 'services' ;;
     'intention delete:0') echo 'services' ;;
     'intention delete:1') echo 'services' ;;
+    'acl:0') echo 'words:bootstrap token policy role auth-method binding-rule set-agent-token templated-policy translate-rules why' ;;
+    'acl bootstrap:0') echo 'files' ;;
+    'acl token:0') echo 'words:create read update clone delete list' ;;
+    'acl policy:0') echo 'words:create read update delete list' ;;
+    'acl role:0') echo 'words:create read update delete list' ;;
+    'acl auth-method:0') echo 'words:create read update delete list' ;;
+    'acl binding-rule:0') echo 'words:create read update delete list' ;;
+    'acl set-agent-token:0') echo 'words:default agent recovery master replication config_file_service_registration dns' ;;
+    'acl templated-policy:0') echo 'words:list read preview' ;;
+    'acl translate-rules:0') echo 'files' ;;
+    'acl why:0') echo 'words:acl:read acl:list acl:write agent:read agent:list agent:write event:read event:list event:write intention:read intention:list intention:write key:read key:list key:write keyring:read keyring:list keyring:write mesh:read mesh:list mesh:write node:read node:list node:write operator:read operator:list operator:write peering:read peering:list peering:write query:read query:list query:write service:read service:list service:write session:read session:list session:write' ;;
     'operator:0') echo 'words:raft autopilot usage' ;;
     'operator raft:0') echo 'words:list-peers remove-peer transfer-leader recover' ;;
     'operator raft recover:'*) echo 'files' ;;

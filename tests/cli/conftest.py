@@ -180,6 +180,7 @@ class FakeAgent:
         self.streams = []
         self.answers = canned()
         self.failures = {}  # path -> (status, text)
+        self.replies = {}  # "PUT /path" -> the answer of a write, or a function of its decoded body
         self.kv = kv or {}  # key -> entry
         self.index = 10
         self.changed = threading.Condition()
@@ -242,7 +243,8 @@ class FakeAgent:
             if path not in self.answers:
                 return 404, b"", 0
             return 200, self.answers[path], self.index
-        return 200, b"", 0
+        reply = self.replies.get(f"{method} {path}", b"")
+        return 200, reply(json.loads(body or b"null")) if callable(reply) else reply, 0
 
     def wait(self, query):
         wanted = int(query.get("index", 0))
