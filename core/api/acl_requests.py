@@ -44,6 +44,7 @@ class TokenRead(Struct, frozen=True):
     id: str
     secret: bool = False
     expanded: bool = False
+    datacenter: str = ""  # where it was asked for, to tell whoever asked
 
 
 class TokenFound(Struct, frozen=True):
@@ -53,6 +54,7 @@ class TokenFound(Struct, frozen=True):
     redacted: bool = False
     policies: list[ACLPolicy] | None = None
     roles: list[ACLRole] | None = None
+    datacenter: str = ""
 
 
 class TokenList(Struct, frozen=True):

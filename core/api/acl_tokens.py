@@ -95,9 +95,9 @@ def _read(view: Store, args: TokenRead, watch: Watch | None) -> Answer:
         view.watch_cell(watch, *LINKED)
         token = view.token_by_accessor(args.id)
     if token is None:
-        return Answer(view.index("acl-tokens"), TokenFound(None))
+        return Answer(view.index("acl-tokens"), TokenFound(None, datacenter=args.datacenter))
     policies, roles = _expanded(view, token) if args.expanded else (None, None)
-    found = TokenFound(resolved(view, token), policies=policies, roles=roles)
+    found = TokenFound(resolved(view, token), False, policies, roles, args.datacenter)
     return Answer(view.index("acl-tokens"), found, remember=token.expiration_time is None)
 
 

@@ -5,6 +5,7 @@ What a method is, as body and reply, is said in the other `remote_*`; the kinds 
 
 from __future__ import annotations
 
+from core.api.remote_acl import ACLS
 from core.api.remote_config import CONFIG
 from core.api.remote_coordination import COORDINATION
 from core.api.remote_internal import INTERNAL
@@ -17,7 +18,10 @@ from core.api.remote_writes import ERRANDS, WRITES
 
 REMOTES: dict[str, Remote] = {
     remote.rpc: remote
-    for remote in (*READS, *WRITES, *ERRANDS, *OPERATOR, *COORDINATION, *QUERIES, *INTERNAL, *CONFIG, *UI)
+    for remote in (
+        *(*READS, *WRITES, *ERRANDS, *OPERATOR, *COORDINATION),
+        *(*ACLS, *QUERIES, *INTERNAL, *CONFIG, *UI),
+    )
 }
 
 # All services of Consul's servers; of some of them no method is answered.
