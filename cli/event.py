@@ -64,7 +64,7 @@ def _follow(call: Call, query: list[tuple[str, str]]) -> int:
     import sys
 
     from cli.output import to_json_line
-    from cli.watchplan import News
+    from core.watch.progress import News
 
     news = News()
     index = 0

@@ -6,7 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from cli.command import Argument, Command, Failure, Flag
-from cli.watchplan import EventProgress, Plan, Progress, back_off
+from cli.watchplan import Plan
+from core.watch.progress import EventProgress, Progress, back_off
 
 if TYPE_CHECKING:
     from cli.call import Call
@@ -80,7 +81,7 @@ def _pause(failure: Failure, seconds: float, signals: Signals, deadline: float |
 
 def _poll(call: Call, plan: Plan, index: int, deadline: float | None) -> tuple[int, Any]:
     """One blocking query: the new index and the payload. Failure when it went wrong."""
-    from cli.payload import shape
+    from core.watch.payload import shape
 
     query = list(plan.query)
     limit = time.monotonic() + WAIT * 17 / 16 + MARGIN
@@ -97,7 +98,7 @@ def _hand_over(
     call: Call, plan: Plan, payload: Any, index: int, supervisor: Supervisor, deadline: float | None
 ) -> int:
     """Run the handler, or print. The code that ends the watch, 0 to go on."""
-    from cli.payload import to_text
+    from core.watch.payload import to_text
 
     if not plan.handler:
         from cli.watchview import show

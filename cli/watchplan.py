@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cli.command import Usage
 from core.config.watches import NEEDED, PARAMETERS
+from core.watch.question import WatchQuestion, question
 
 if TYPE_CHECKING:
     from cli.call import Call
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 KINDS = ("key", "keyprefix", "services", "nodes", "service", "checks", "event")
 MESH = ("connect_roots", "connect_leaf", "connect_proxy_config", "agent_service")
 _NAMED = {**NEEDED, "checks": "service", "event": "name"}
-KEPT = 1024  # ids of events; an agent keeps 256 events
 _ALL = ("filter", "key", "name", "passingonly", "prefix", "service", "state", "tag")
 
 
@@ -23,11 +23,8 @@ class Plan:
 
     __slots__ = ("consul_form", "handler", "initial", "kind", "once", "path", "query", "subject")
 
-    def __init__(self, kind: str, subject: str, path: str, query: list[tuple[str, str]]) -> None:
-        self.kind = kind
-        self.subject = subject
-        self.path = path
-        self.query = query
+    def __init__(self, asked: WatchQuestion) -> None:
+        self.kind, self.subject, self.path, self.query = asked
         self.handler: list[str] = []
         self.consul_form = False
         self.initial = True
@@ -73,42 +70,18 @@ def _read_short_form(call: Call) -> list[str]:
 
 
 def _question(call: Call, kind: str) -> Plan:
-    given = [name for name in _ALL if name in call.values and call.values[name] != ""]
     text = call.text
-    query = [("filter", text("filter"))] if text("filter") else []
-    if kind == "key":
-        if not text("key"):
-            raise Usage("Must specify a single key to watch")
-        subject = text("key").removeprefix("/")
-        plan = Plan(kind, subject, "/v1/kv/" + subject, [])
-    elif kind == "keyprefix":
-        if not text("prefix"):
-            raise Usage("Must specify a single prefix to watch")
-        subject = text("prefix").removeprefix("/")
-        plan = Plan(kind, subject, "/v1/kv/" + subject, [("recurse", "")])
-    elif kind == "service":
-        if not text("service"):
-            raise Usage("Must specify a single service to watch")
-        query += [("tag", tag) for tag in call.many("tag")]
-        if _passing_only(text("passingonly")):
-            query.append(("passing", "1"))
-        plan = Plan(kind, text("service"), "/v1/health/service/" + text("service"), query)
-    elif kind == "checks":
-        if text("service") and text("state"):
-            raise Usage("Cannot specify service and state")
-        path = "/v1/health/state/" + (text("state") or "any")
-        if text("service"):
-            path = "/v1/health/checks/" + text("service")
-        plan = Plan(kind, text("service") or text("state") or "any", path, query)
-    elif kind == "event":
-        query = [("name", text("name"))] if text("name") else []
-        plan = Plan(kind, text("name") or "any", "/v1/event/list", query)
-    else:
-        plan = Plan(kind, kind, f"/v1/catalog/{kind}", query)
+    given = [name for name in _ALL if name in call.values and call.values[name] != ""]
+    if kind in NEEDED and not text(NEEDED[kind]):
+        raise Usage(f"Must specify a single {NEEDED[kind]} to watch")
+    if kind == "checks" and text("service") and text("state"):
+        raise Usage("Cannot specify service and state")
+    passing = _passing_only(text("passingonly")) if kind == "service" else False
     foreign = [name for name in given if name not in PARAMETERS[kind]]
     if foreign:
         raise Usage(f"Invalid parameters: [{' '.join(foreign)}]")
-    return plan
+    named = {name: text(name) for name in ("key", "prefix", "service", "state", "name", "filter")}
+    return Plan(question({"type": kind, **named, "tag": call.many("tag"), "passingonly": passing}))
 
 
 def _passing_only(text: str) -> bool:
@@ -132,71 +105,3 @@ def _handler(call: Call, child: list[str]) -> list[str]:
     if child and call.yes("shell", True):
         return shell_words(" ".join(child))
     return child
-
-
-class Progress:
-    """What was seen last. An answer counts when its index moved and its value differs."""
-
-    __slots__ = ("_last", "index", "initial", "started")
-
-    def __init__(self, initial: bool = True) -> None:
-        self.index = 0
-        self.initial = initial
-        self.started = False
-        self._last: Any = None
-
-    def take(self, index: int, value: Any) -> tuple[bool, Any]:
-        """Take an answer in: whether there is something to hand over, and what."""
-        before, self.index = self.index, index
-        if not self.started:
-            self.started = True
-            self._last = value
-            return self.initial, value
-        if index < before:
-            self.index = 0  # restored or started anew: ask again from the beginning
-        if index == before or value == self._last:
-            return False, value
-        self._last = value
-        return True, value
-
-
-class EventProgress(Progress):
-    """The same for events: only those that were not there before are handed over. Their index is made
-    of the last event's id and may go up or down. `empty`: at the start hand over also that there is none."""
-
-    __slots__ = ("_empty", "_news")
-
-    def __init__(self, initial: bool, empty: bool) -> None:
-        super().__init__(initial)
-        self._empty = empty
-        self._news = News()
-
-    def take(self, index: int, value: Any) -> tuple[bool, Any]:
-        fresh = self._news.of(value)
-        first, self.started, self.index = not self.started, True, index
-        if first:
-            return self.initial and (bool(fresh) or self._empty), fresh
-        return bool(fresh), fresh
-
-
-class News:
-    """Which events of a list did not stand in the lists before it."""
-
-    __slots__ = ("_seen",)
-
-    def __init__(self) -> None:
-        self._seen: dict[str, None] = {}
-
-    def of(self, events: list[Any]) -> list[Any]:
-        """The new ones, in their order."""
-        fresh = [event for event in events if event["ID"] not in self._seen]
-        self._seen.update(dict.fromkeys(event["ID"] for event in fresh))
-        while len(self._seen) > KEPT:
-            del self._seen[next(iter(self._seen))]
-        return fresh
-
-
-def back_off(failures: int) -> float:
-    """Seconds to wait after that many failures in a row: quick at first, so that an agent's restart
-    goes unnoticed, and never more than half a minute."""
-    return min(0.5 * failures * failures, 30.0)

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from cli.output import Table
-from cli.payload import to_text
+from core.watch.payload import to_text
 
 if TYPE_CHECKING:
     from cli.call import Call

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from core.codec import duration
 from core.codec.duration import quote
 from core.config.identity import node_id_error
 from core.config.settings import Config
@@ -30,6 +31,9 @@ _WATCH_COMMON = (
     "handler",
     "handler_type",
     "http_handler_config",
+    "initial",
+    "diff",
+    "debounce",
 )
 
 
@@ -107,7 +111,7 @@ def watch_error(watch: dict[str, Any]) -> str:
     for name in ("datacenter", "token", "handler_type", "key", "prefix", "service", "state", "name"):
         if name in watch and not isinstance(watch[name], str):
             return f"Expecting {name} to be a string"
-    for name in ("stale", "passingonly"):
+    for name in ("stale", "passingonly", "initial", "diff"):
         if name in watch and not isinstance(watch[name], bool):
             return f"Expecting {name} to be a boolean"
     if kind in NEEDED and not watch.get(NEEDED[kind]):
@@ -127,6 +131,13 @@ def _handler_error(watch: dict[str, Any]) -> str:
         return "Handler type 'http' requires 'http_handler_config' to be set"
     if "handler" in watch and not isinstance(watch["handler"], str):
         return "Watch handler must be a string"
+    if "debounce" in watch:
+        try:
+            duration.parse(watch["debounce"])
+        except (TypeError, ValueError) as wrong:
+            return f"Watch debounce is no duration: {wrong}"
+    if http and (problem := _http_error(watch["http_handler_config"])):
+        return problem
     listed = isinstance(args, list) and args and all(isinstance(arg, str) for arg in args)
     if args is not None and not listed:
         return "Watch args must be a list of strings"
@@ -134,6 +145,20 @@ def _handler_error(watch: dict[str, Any]) -> str:
     if handlers > 1:
         return "Only one watch handler allowed"
     return "" if handlers else "Must define a watch handler"
+
+
+def _http_error(config: dict[str, Any]) -> str:
+    if not isinstance(config.get("path"), str) or not config["path"]:
+        return "Requires 'path' to be set"
+    try:
+        duration.parse(config.get("timeout") or "0s")
+    except (TypeError, ValueError) as error:
+        return f"Failed to parse timeout: {error}"
+    header = config.get("header") or {}
+    lists = header.values() if isinstance(header, dict) else [0]
+    if not all(isinstance(one, str | list) for one in lists):
+        return "http_handler_config: header must map names to lists of values"
+    return ""
 
 
 def go_syntax(value: Any) -> str:

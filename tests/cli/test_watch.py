@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from cli.payload import shape, to_text
-from cli.watchplan import KEPT, EventProgress, News, Progress, back_off
+from core.watch.payload import shape, to_text
+from core.watch.progress import KEPT, EventProgress, News, Progress, back_off
 from tests.cli.conftest import DB, NODES, FakeAgent, check
 
 RECORDED_KEY = (

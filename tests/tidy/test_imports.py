@@ -26,6 +26,8 @@ DIRECTION = {
     "node": {"store", "gossip", "raft", "codec"},
     "config": {"codec", "node", "store"},  # node.definitions and store.structs: what files define
     "api": {"node", "acl", "gossip", "raft", "store", "codec", "metrics"},
+    "watch": {"codec"},
+    "template": {"codec"},
     "dns": {"api", "acl", "node", "store", "codec"},
 }
 # Of other rooms than `codec` and the leaves, configuration sees what it decodes only: shapes and their rules.
@@ -79,7 +81,7 @@ def test_houses_are_packages() -> None:
 
 HEAVY = {
     *("asyncio", "typer", "rich", "httpx", "pydantic", "inspect", "dataclasses", "msgspec"),
-    *("cryptography", "yaml", "tomllib", "email", "http.client"),
+    *("cryptography", "yaml", "tomllib", "email", "http.client", "jinja2"),
 }
 # The daemon itself, and what reads configuration files as the daemon does.
 LOAD_AGENT = {"agent.py", "template.py", "definitions.py", "recover.py", "doctorfacts.py"}
@@ -91,6 +93,7 @@ RARE = {
         "h2",
         "cryptography",
         "yaml",
+        "jinja2",
         "tomllib",
         "http.client",
         "email",
