@@ -184,10 +184,17 @@ def _from_flags(call: Call) -> Query:
         "Session": call.text("session"),
         "Token": call.text("query-token"),
         "Service": _given(service),
-        "DNS": _given({"TTL": call.text("ttl")}),
+        "DNS": _given({"TTL": _duration(call, "ttl")}),
         "Template": _given(template),
     }
     return _given(query)
+
+
+def _duration(call: Call, flag: str) -> str:
+    """A duration as Go writes it, `` when it was not given."""
+    from core.codec import duration
+
+    return duration.show(call.number(flag)) if call.number(flag) else ""
 
 
 def _given(fields: Query) -> Query:

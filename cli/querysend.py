@@ -20,8 +20,8 @@ def send(call: Call) -> int:
 
     name = call.argument(0)
     query = [("node", node) for node in call.many("node")] + [("tag", tag) for tag in call.many("tag")]
-    if call.text("timeout"):
-        query.append(("timeout", call.text("timeout")))
+    if call.number("timeout"):
+        query.append(("timeout", f"{call.number('timeout')}ns"))
     if call.yes("no-ack"):
         query.append(("no-ack", ""))
     if call.number("relay-factor"):

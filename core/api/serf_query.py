@@ -20,10 +20,9 @@ from core.api.endpoint import AgentDoor, Outcome, Reply, Request, Route
 from core.codec import duration, gojson, regex
 from core.codec.regex import RegexError
 from core.errors import BadRequest, Invalid
-from core.gossip.asking import INTERNAL
+from core.gossip.asking import INTERNAL, PING
 from core.gossip.member import QueryResponse
 
-PING = "_serf_ping"
 LINES = "application/x-ndjson"
 LONGEST = 10 * duration.MINUTE
 _MOST_RELAYS = 255

@@ -39,6 +39,7 @@ from core.gossip.settings import GossipSettings
 
 INTERNAL = "_serf_"
 CONFLICT_QUERY = "_serf_conflict"
+PING = "_serf_ping"
 _RELAY_PROTOCOL = 5  # relaying nodes must understand it
 _NOBODY = bytes((CONFLICT, 0xC0))  # "I know no such member"
 
@@ -119,8 +120,9 @@ class Asking:
     # --- asking
 
     def ask(self, name: str, payload: bytes, params: QueryParams, now: float) -> int:
-        """Ask everyone who passes the filters; the id of the query. Invalid when it is too large."""
-        if name.startswith(INTERNAL):
+        """Ask everyone who passes the filters; the id of the query. Invalid when it is too large, or one of
+        Serf's own but for the ping, which wants acks only."""
+        if name.startswith(INTERNAL) and (name != PING or payload):
             raise Invalid(f"queries cannot start with the '{INTERNAL}' prefix")
         return self._ask(name, payload, params, now).id
 
