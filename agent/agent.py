@@ -94,6 +94,7 @@ class Agent:
             self.store, self.raft, config["datacenter"], world, self._loop, settings.calls(config)
         )
         self.front = self._make_front()
+        self.front.audit = settings.audit(config)
         self.http = HttpServer(
             self.front,
             self._loop,
@@ -266,6 +267,8 @@ class Agent:
         self.http.close_connections()
         self._listeners.remove_sockets()
         self._telemetry.stop()
+        if self.front.audit is not None:
+            self.front.audit.close()
 
     def _leader_changed(self, is_leader: bool) -> None:
         self.front.forget_answers()

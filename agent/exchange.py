@@ -29,7 +29,7 @@ _WRITES = frozenset(("PUT", "POST", "DELETE", "PATCH"))
 class Exchange:
     """One request and its answer."""
 
-    __slots__ = ("_began", "_connection", "_front", "_gzip", "_label", "_pretty", "_raw", "_render")
+    __slots__ = ("_began", "_connection", "_front", "_gzip", "_label", "_pretty", "_raw", "_render", "_token")
 
     def __init__(self, front: Front, connection: Connection, raw: RawRequest) -> None:
         self._front, self._connection, self._raw = front, connection, raw
@@ -37,6 +37,7 @@ class Exchange:
         self._pretty = self._gzip = False
         self._render: Callable[[Any], Reply]  # of a command on its way
         self._label = "unknown"
+        self._token: str | None = None  # that counts, where ACLs are on
 
     def begin(self) -> None:
         front, raw = self._front, self._raw
@@ -71,7 +72,7 @@ class Exchange:
         )
         permissions = front.calls.permissions
         if permissions is not None:
-            request.token = permissions.token(request.token)
+            self._token = request.token = permissions.token(request.token)
             if route.guarded:
                 authorizer = permissions.known(request.token)
                 if authorizer is None:
@@ -156,7 +157,7 @@ class Exchange:
         reply = self._dress(question, answer, Reply(body=body))
         if self._gzip:
             packed = await self._front.loop.run_in_executor(None, self._pack, reply)
-            self._note()
+            self._note(packed)
             self._connection.reply(packed, self._raw.keep_alive)
             return _ALREADY_SENT
         return reply
@@ -175,7 +176,7 @@ class Exchange:
         packed = shared.get(form)
         if packed is None:
             packed = shared[form] = self._pack(self._dress(question, outcome))
-        self._note()
+        self._note(packed)
         return self._connection.reply(packed, self._raw.keep_alive)
 
     async def _elsewhere(self, question: Question) -> Reply:
@@ -245,6 +246,7 @@ class Exchange:
             reply = await work
             if reply.stream is not None:
                 head = self._front.wire.stream_head(reply, self._front.date())
+                self._write_down(head, time.perf_counter() - self._began)
                 await self._connection.stream(head, reply.stream)
             elif reply is not _ALREADY_SENT:
                 self._finish(reply)
@@ -262,10 +264,11 @@ class Exchange:
     # answers
 
     def _send(self, reply: Reply) -> None:
-        self._note()
-        self._connection.reply(self._pack(reply), self._raw.keep_alive)
+        packed = self._pack(reply)
+        self._note(packed)
+        self._connection.reply(packed, self._raw.keep_alive)
 
-    def _note(self) -> None:
+    def _note(self, packed: bytes) -> None:
         """The request is answered: how long it took."""
         front, raw = self._front, self._raw
         seconds = time.perf_counter() - self._began
@@ -279,6 +282,13 @@ class Exchange:
                 **{"from": self._connection.remote},
                 latency=latency,
             )
+        self._write_down(packed, seconds)
+
+    def _write_down(self, packed: bytes, seconds: float) -> None:
+        """A line in the audit log, where there is one."""
+        front = self._front
+        if front.audit is not None:
+            front.audit.saw(front, self._raw, self._connection.remote, self._token, packed, seconds)
 
     def _pack(self, reply: Reply) -> bytes:
         front = self._front
@@ -297,7 +307,7 @@ class Exchange:
 
     def fail(self, error: CtlError) -> None:
         reply = Reply(error.status, error.text.encode("utf-8", "replace"), TEXT)
-        if error.status == 500 and self._raw.method == "GET":
+        if error.status in (403, 500) and self._raw.method == "GET":
             reply.index = 1
             reply.headers = {"X-Consul-KnownLeader": "false", "X-Consul-LastContact": "0"}
         self._send(reply)

@@ -24,6 +24,7 @@ from core.store.watch import Watch
 if TYPE_CHECKING:
     import random
 
+    from agent.audit import Audit
     from agent.calls import Calls
     from agent.http import Connection, RawRequest
     from agent.logs import Logger
@@ -92,6 +93,7 @@ class Front:
         self.loop = loop
         self.router = router
         self.metrics = metrics
+        self.audit: Audit | None = None  # set where requests are written down
         self._answers: dict[bytes, _Remembered] = {}
         self._answer_bytes = 0
         self._targets: dict[bytes, Target] = {}
@@ -121,7 +123,8 @@ class Front:
 
     def remember(self, raw: bytes, reply: Reply, watch: Watch, **form: bool) -> None:
         before, after = self.wire.halves(reply, **form)
-        if len(after) > MAX_ANSWER_SIZE:
+        # An answer from memory would be given without a line in the audit log.
+        if len(after) > MAX_ANSWER_SIZE or self.audit is not None:
             watch.close()
             return
         if raw in self._answers:

@@ -91,7 +91,9 @@ class FileSink:
     """A log file with a time in its name (`agent-1790000000000000000.log`), followed by the next one
     after so many bytes or seconds. Of the older ones `max_files` stay: all for 0, none for less."""
 
-    def __init__(self, path: str, rotate_bytes: int, rotate_seconds: float, max_files: int) -> None:
+    def __init__(
+        self, path: str, rotate_bytes: int, rotate_seconds: float, max_files: int, mode: int = 0o640
+    ) -> None:
         folder, _, name = path.rpartition("/")
         stem, dot, suffix = (name or "ctl").rpartition(".")
         self._folder = Path(folder or ("/" if path.startswith("/") else "."))
@@ -99,6 +101,10 @@ class FileSink:
         self._rotate_bytes = rotate_bytes
         self._rotate_seconds = rotate_seconds
         self._max_files = max_files
+        self._mode = mode
+        self.lost = 0  # lines that did not get onto the disk
+        self.failing = False  # the last one did not
+        self._torn = False
         self._descriptor = -1
         self._size = 0
         self._opened = self._tried = 0.0
@@ -110,15 +116,22 @@ class FileSink:
 
     def write(self, line: bytes, level: int) -> None:
         try:
-            if self._descriptor < 0:
-                if time.monotonic() < self._tried + _RETRY:
-                    return
-                self._open()
-            elif self._due():
-                self._rotate()
-            self._size += os.write(self._descriptor, line)
+            self.failing = not self._written(b"\n" + line if self._torn else line)
         except OSError:
-            pass  # a full disk costs the line, not the agent
+            self.failing = True  # a full disk costs the line, not the agent
+        self.lost += self.failing
+
+    def _written(self, line: bytes) -> bool:
+        if self._descriptor < 0:
+            if time.monotonic() < self._tried + _RETRY:
+                return False
+            self._open()
+        elif self._due():
+            self._rotate()
+        written = os.write(self._descriptor, line)
+        self._size += written
+        self._torn = written < len(line)  # which the next line must not be joined to
+        return not self._torn
 
     def flush(self) -> None:
         """Every line is written at once."""
@@ -141,8 +154,9 @@ class FileSink:
         self._prune()
         path = self._folder / f"{self._stem}-{time.time_ns()}{self._suffix}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._descriptor = os.open(path, flags, 0o640)
+        self._descriptor = os.open(path, flags, self._mode)
         self._size = 0
+        self._torn = False
         self._opened = self._tried
 
     def _prune(self) -> None:

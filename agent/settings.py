@@ -21,6 +21,7 @@ from agent.tls import RpcTls, TlsFiles
 from agent.tokens import KINDS, Tokens
 from core.acl.settings import AclSettings
 from core.codec.duration import SECOND
+from core.config.audit import audit_sinks
 from core.dns.settings import DnsSettings, Soa
 from core.gossip.admission import lan_admission, wan_admission
 from core.gossip.settings import LAN, WAN
@@ -31,6 +32,7 @@ from core.store.structs import AutopilotConfig
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from agent.audit import Audit
     from core.config.addresses import Addresses
     from core.config.settings import Config
 
@@ -43,6 +45,16 @@ CLIENT_IDLE, SERVER_IDLE = 127.0, 120.0
 
 def seconds(nanoseconds: int) -> float:
     return nanoseconds / SECOND
+
+
+def audit(config: Config) -> Audit | None:
+    """The log of requests, None where it is off. ConfigError."""
+    sinks = audit_sinks(config["audit.enabled"], config["audit.sink"])
+    if not sinks:
+        return None
+    from agent.audit import Audit
+
+    return Audit(sinks, config["node_name"], config["datacenter"])
 
 
 def front(config: Config) -> FrontSettings:
