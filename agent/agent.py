@@ -19,31 +19,28 @@ from agent.archives import Archives
 from agent.calls import Calls
 from agent.cluster import Cluster
 from agent.dial import Dialer
-from agent.dns import DnsServer
-from agent.dns_catalog import CachedCatalog
-from agent.dns_queries import DnsQueries
 from agent.events import EventLog
 from agent.front import Front
 from agent.http import HttpServer
 from agent.listeners import Listeners
 from agent.local import LocalAgent
 from agent.logs import LogHub, Subscription, get_logger, set_level
+from agent.names import dns_server
 from agent.raft import RaftService
 from agent.raft_transport import RaftTransport, configured
 from agent.server import Server
 from agent.sync import CallsCatalog
 from agent.telemetry import Telemetry
 from agent.tokens import AgentTokens
+from agent.watches import Watches
 from agent.wire import Wire
 from core.acl.resolve import Judges
 from core.api.router import Router
 from core.api.table import ROUTES
 from core.config.diff import Reload, compare
-from core.dns.answer import Catalog
 from core.errors import ConfigError, Unavailable
 from core.gossip.member import ALIVE, Member
 from core.metrics import Metrics
-from core.node.prepared import Source
 from core.node.servers import ServerFacts
 from core.store.fsm import FSM
 from core.store.structs import Node
@@ -103,19 +100,13 @@ class Agent:
             max(settings.OTHER_BODIES, config["limits.kv_max_value_size"]),
         )
         self._listeners = Listeners(self.http, config, self._log, world.wall)
-        self.dns = DnsServer(
-            self._names(), settings.dns(config), world, self.metrics, self._dns_queries().execute
-        )
-        self.local: LocalAgent = LocalAgent(
-            world,
-            self._node(config),
-            CallsCatalog(self.calls),
-            self.data_dir,
-            settings.local(config),
-            self._log,
-        )
+        self.dns = dns_server(self)
+        self.local: LocalAgent = self._make_local()
         self.cluster = Cluster(self)
-        self.snapshots = Archives(self.raft, self.dialer, self.datacenter, self.calls.target)
+        self.watches = Watches(self.front, self.data_dir, world, self._log)
+        self.snapshots = Archives(
+            self.raft, self.dialer, self.datacenter, self.calls.target, lambda: self.calls.permissions
+        )
         self.server: Server | None = None
         if self.acl.enabled:
             self._guard()
@@ -131,12 +122,20 @@ class Agent:
             self.calls.permissions = ClientPermissions(
                 judges, self.tokens, self.cluster.ask, self.world, logger
             )
+            self.tokens.on_change = self._tokens_changed
             return
         permissions = ServerPermissions(
             self.store, judges, self.tokens, self.world, self._permissions_changed
         )
         self.calls.permissions = permissions
-        self.tokens.on_change = permissions.forget
+        self.tokens.on_change = self._tokens_changed
+
+    def _tokens_changed(self) -> None:
+        """This agent works with other tokens: what was refused to it may not be now, and the other way."""
+        if isinstance(self.calls.permissions, ServerPermissions):
+            self.calls.permissions.forget()
+        self._permissions_changed()
+        self.local.server_up()
 
     def _permissions_changed(self) -> None:
         """What was answered before need not hold for the same token now."""
@@ -161,23 +160,15 @@ class Agent:
             self.metrics,
         )
 
-    def _names(self) -> Catalog:
-        """Where DNS looks: a server into its state, unless names must not be stale; others ask."""
-        config = self.config
-        if self.raft is not None and config["dns_config.allow_stale"]:
-            return self.store
-        return CachedCatalog(
-            self.calls.cache, config["dns_config.allow_stale"], config["dns_config.max_stale"]
-        )
-
-    def _dns_queries(self) -> DnsQueries:
-        config = self.config
-        return DnsQueries(
-            self.calls,
-            Source(config["datacenter"], node=config["node_name"]),
-            lambda: self.tokens.for_dns,
-            config["dns_config.allow_stale"],
-            config["dns_config.max_stale"],
+    def _make_local(self) -> LocalAgent:
+        return LocalAgent(
+            self.world,
+            self._node(self.config),
+            CallsCatalog(self.calls, lambda: self.tokens.for_agent),
+            self.tokens,
+            self.data_dir,
+            settings.local(self.config),
+            self._log,
         )
 
     def _node(self, config: Config) -> Node:
@@ -213,7 +204,6 @@ class Agent:
         """Open everything. ConfigError when something cannot be had."""
         for text in self.addresses.notices:
             self._log.warn(text)
-        self._warn_of_watches(self.config)
         self._warn_of_scripts()
         self._telemetry.start(self.world.wall())
         self.metrics.register_collector(self._collect)
@@ -228,12 +218,8 @@ class Agent:
         await self.cluster.start()
         if self.raft is not None:  # a leader's duties need gossip
             self.raft.on_leader(self._leader_changed)
+        self.watches.reload(self.config.watches)
         self._started.set()
-
-    def _warn_of_watches(self, config: Config) -> None:
-        if config.watches:
-            text = "watches in the configuration are not run by this version; use `ctl watch`"
-            self._log.warn(text, watches=len(config.watches))
 
     def _warn_of_scripts(self) -> None:
         """Scripts by way of an open API have been real break-ins (design: pains row 25)."""
@@ -256,6 +242,7 @@ class Agent:
     async def stop(self) -> None:
         """Close everything, keeping what must last."""
         self.http.stop_accepting()
+        await self.watches.stop()
         if self.server is not None:
             self.server.stop()
         await self.dns.stop()
@@ -437,7 +424,7 @@ class Agent:
             self.raft.configure(settings.raft(config))
         for text in config.warnings:
             self._log.warn(text)
-        self._warn_of_watches(config)
+        self.watches.reload(config.watches)
         for change in difference.applied:
             self._log.info("configuration changed", option=str(change))
         for change in difference.restart:

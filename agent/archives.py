@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from agent.raft import RaftService
     from agent.rpc import Peer
     from agent.snapshots import SnapshotMeta, SnapshotReader
+    from core.api.endpoint import Permissions
     from core.node.servers import ServerFacts
 
 _PIECE = 1 << 18
@@ -38,11 +39,14 @@ class Archives:
         dialer: Dialer,
         datacenter: str,
         target: Callable[[str], ServerFacts],
+        permissions: Callable[[], Permissions | None],
     ) -> None:
         """`target(datacenter)` is the server to ask when this one cannot do it itself: in the own
-        datacenter a server, the leader if this is one; raises CtlError when there is none."""
+        datacenter a server, the leader if this is one; raises CtlError when there is none.
+        `permissions()` are those of this agent, None where ACLs are off."""
         self._raft, self._dialer = raft, dialer
         self._datacenter, self._target = datacenter, target
+        self._permissions = permissions
 
     def protocol(self, peer: Peer) -> asyncio.Protocol:
         """What a connection that begins with byte 5 goes on with."""
@@ -53,6 +57,7 @@ class Archives:
         if raft is None or datacenter not in ("", self._datacenter) or not (raft.is_leader or stale):
             target = self._target(datacenter)
             return await snapshot_rpc.save(self._dialer, target, datacenter or self._datacenter, stale, token)
+        await self._permit(token)
         if not stale:
             await raft.verify_leader()
         return await self._save(raft)
@@ -63,8 +68,15 @@ class Archives:
             target = self._target(datacenter)
             await snapshot_rpc.restore(self._dialer, target, datacenter or self._datacenter, token, data)
             return
+        await self._permit(token)
         await raft.restore(data)
         _log.warn("the state was restored from an archive", bytes=len(data))
+
+    async def _permit(self, token: str) -> None:
+        """Denied unless the token may manage ACLs: an archive holds them all, with their secrets."""
+        permissions = self._permissions()
+        if permissions is not None:
+            (await permissions.find(token)).require("acl", "", "write")
 
     async def _save(self, raft: RaftService) -> Saved:
         """A new Raft snapshot, or the last one if nothing has happened since."""

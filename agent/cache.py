@@ -2,7 +2,7 @@
 
 An entry is asked again by a blocking query as soon as it was answered, so it is as new as the
 servers' word takes to travel; when they cannot be reached it stays, and says its age. What nobody has
-asked for in a while is given up."""
+asked for in a while is given up, and what the token may no longer know."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agent.relay import replaced
 from core.api.blocking import MAX_WAIT
 from core.api.endpoint import Answer, Question
 from core.codec.duration import SECOND
-from core.errors import CtlError
+from core.errors import CtlError, Denied
 from core.store.watch import Watch
 
 if TYPE_CHECKING:
@@ -124,6 +124,8 @@ class Cache:
             try:
                 await self._renew(key, entry)
                 entry.failed_at, pause = None, _FIRST_PAUSE
+            except Denied:
+                break  # the token may not know any more, or is gone
             except CtlError:
                 if entry.failed_at is None:
                     entry.failed_at = self._world.now()

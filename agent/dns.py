@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from time import perf_counter
 from typing import Any
 
@@ -22,14 +22,16 @@ from agent.dns_tcp import Connections
 from agent.dns_udp import Send, UdpListener
 from agent.logs import get_logger
 from agent.world import World
+from core.acl.access import Authorizer
 from core.api.endpoint import Question
 from core.dns import packet
 from core.dns import record as rr
 from core.dns.answer import Catalog, Reply, answer
+from core.dns.guarded import Guarded
 from core.dns.packet import Query
 from core.dns.record import Record
 from core.dns.settings import DnsSettings
-from core.errors import CtlError
+from core.errors import CtlError, Denied
 from core.metrics import Metrics
 from core.node.prepared import Found
 from core.store.watch import Watch
@@ -51,7 +53,10 @@ class DnsServer:
         world: World,
         metrics: Metrics | None = None,
         execute: Execute = no_queries,
+        judge: Callable[[], Authorizer | None] = lambda: None,
     ) -> None:
+        """`judge()` says what may be seen of the `store`, None: all, or the store knows itself. It raises
+        Denied when there is no such token."""
         self.udp_packets = Packets()
         self._tcp_packets = Packets()
         self._replies = Replies()
@@ -60,6 +65,7 @@ class DnsServer:
         self._world = world
         self._metrics = metrics
         self._execute = execute
+        self._judge = judge
         self._recursors = Recursors(settings, world)
         self._next_order = 0.0  # when a new order may be made again
         self._udp: list[UdpListener] = []
@@ -156,6 +162,10 @@ class DnsServer:
             except Absent as absent:
                 self._spawn(self._fetch(absent.question, data, query, udp, send, client))
                 return
+            except Denied as error:
+                _log.warn("a name cannot be looked up", error=str(error))
+                send(self._pack(query, packet.refusal(rr.SERVFAIL), udp))
+                return
             if known is None:
                 self._pass_on(data, query, udp, send)
             elif not known.reply.complete:
@@ -174,7 +184,8 @@ class DnsServer:
         known = self._replies.find(name, query.type, second)
         if known is None:
             watch = Watch()
-            reply = answer(self._store, name, query.type, self._settings, second, watch)
+            store, lasts = self._seen()
+            reply = answer(store, name, query.type, self._settings, second, watch)
             if reply is None:
                 watch.close()
                 return None
@@ -183,7 +194,16 @@ class DnsServer:
                 self._replies.put(name, query.type, known)
             else:
                 watch.close()
+            if not lasts:
+                watch.fire()  # it is not to be remembered
         return known
+
+    def _seen(self) -> tuple[Catalog, bool]:
+        """What may be seen of the catalog, and whether it may be for longer than now. Denied."""
+        authorizer = self._judge()
+        if authorizer is None:
+            return self._store, True
+        return Guarded(self._store, authorizer), not authorizer.expires
 
     def _pack(self, query: Query, reply: Reply, udp: bool) -> bytes:
         settings = self._settings
@@ -268,8 +288,11 @@ class DnsServer:
             second = int(self._world.wall())
             try:
                 complete = answer(
-                    self._store, asked, query.type, self._settings, second, None, outside, queries
+                    self._seen()[0], asked, query.type, self._settings, second, None, outside, queries
                 )
+            except Denied:
+                complete = packet.refusal(rr.SERVFAIL)
+                break
             except Absent as absent:
                 if not await self._fetched(absent.question):
                     break

@@ -5,7 +5,7 @@ it fetched and answers again."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from agent.cache import Cache
@@ -30,9 +30,13 @@ def _unrendered(_: Answer) -> Reply:
 class CachedCatalog:
     """core/dns's Catalog over a Cache."""
 
-    def __init__(self, cache: Cache, allow_stale: bool, max_stale: int) -> None:
-        """`max_stale` in ns: how old a server's word may be (dns_config.max_stale)."""
+    def __init__(
+        self, cache: Cache, allow_stale: bool, max_stale: int, token: Callable[[], str] = lambda: ""
+    ) -> None:
+        """`max_stale` in ns: how old a server's word may be (dns_config.max_stale). `token()`: what the
+        servers are asked with."""
         self.cache = cache
+        self._token = token
         self.allow_stale, self.max_stale = allow_stale, max_stale
 
     async def fetch(self, question: Question) -> None:
@@ -40,7 +44,9 @@ class CachedCatalog:
         await self.cache.get(question)
 
     def _find(self, read: Read, args: Any, watch: Watch | None) -> Answer:
-        options = QueryOptions(allow_stale=self.allow_stale, max_stale_duration=self.max_stale)
+        options = QueryOptions(
+            token=self._token(), allow_stale=self.allow_stale, max_stale_duration=self.max_stale
+        )
         question = Question(read, args, options, _unrendered)
         answer = self.cache.peek(question, watch)
         if answer is None:

@@ -1,6 +1,6 @@
 """The services and checks of this agent, at work: registered, run, kept on disk, and told to the catalog.
 
-    local = LocalAgent(world, node, catalog, data_dir, settings, log)
+    local = LocalAgent(world, node, catalog, tokens, data_dir, settings, log)
     await local.start(services, checks)       # definitions from files; then what was registered before
     await local.add_service(definition, False, token)
     await local.reload(services, checks)      # what files define is replaced, the rest stays
@@ -22,7 +22,7 @@ from agent.aliases import Aliases
 from agent.checks import CheckRunner, CheckSettings
 from agent.logs import Logger
 from agent.persist import LocalFiles
-from agent.sync import CatalogDoor, Sync
+from agent.sync import AgentTokensDoor, CatalogDoor, Sync
 from agent.world import World
 from core.api.decode_stored import StoredCheck, StoredState
 from core.codec.duration import SECOND, quote
@@ -57,6 +57,7 @@ class LocalAgent:
         world: World,
         node: Node,
         catalog: CatalogDoor,
+        tokens: AgentTokensDoor,
         data_dir: Path | None,
         settings: LocalSettings,
         log: Logger,
@@ -65,7 +66,7 @@ class LocalAgent:
         self.state = LocalState(
             node, world.random, settings.check_update_interval, settings.discard_check_output
         )
-        self.sync = Sync(world, self.state, catalog, log)
+        self.sync = Sync(world, self.state, catalog, tokens, log)
         self.runner = CheckRunner(
             world,
             self._checked,
@@ -163,14 +164,15 @@ class LocalAgent:
             for definition in services:
                 service = registration.node_service(definition)
                 self._file_services.add(service.id)
-                self.state.add_service(service, definition.token)
+                self.state.add_service(service, definition.token, from_file=True)
                 for check, of_check in registration.service_checks(definition, node):
                     self._file_checks.add(check.check_id)
-                    self._begin(check, of_check, of_check.token or definition.token, undisturbed=True)
+                    token = of_check.token or definition.token
+                    self._begin(check, of_check, token, from_file=True)
             for of_check in checks:
                 check = registration.health_check(of_check, node)
                 self._file_checks.add(check.check_id)
-                self._begin(check, of_check, of_check.token, undisturbed=True)
+                self._begin(check, of_check, of_check.token, from_file=True)
             for check_id in old_checks - self._file_checks:
                 self._end_check(check_id)
             for service_id in old_services - self._file_services:
@@ -328,19 +330,20 @@ class LocalAgent:
     # --- checks ------------------------------------------------------------------------------------
 
     def _begin(
-        self, check: HealthCheck, definition: CheckDefinition | None, token: str, undisturbed: bool = False
+        self, check: HealthCheck, definition: CheckDefinition | None, token: str, from_file: bool = False
     ) -> None:
-        """Add a check to the state and run it. It keeps the status that it has, or had before a restart."""
+        """Add a check to the state and run it. It keeps the status that it has, or had before a restart;
+        one of a file goes on undisturbed unless its definition has changed."""
         before = self.state.check(check.check_id)
         remembered = self._remembered.get(check.check_id)
         if before is not None:
             check = replace(check, status=before.status, output=before.output)
         elif remembered is not None and definition is not None:
             check = replace(check, status=remembered.status, output=remembered.output)
-        self.state.add_check(check, token)
+        self.state.add_check(check, token, from_file)
         if definition is None:
             return
-        if not undisturbed or self._definitions.get(check.check_id) != definition:
+        if not from_file or self._definitions.get(check.check_id) != definition:
             self.runner.start(check.check_id, definition, check.status)
             self._definitions[check.check_id] = definition
 

@@ -5,12 +5,15 @@ What to do when is decided in core/node/antientropy.py, what differs in core/nod
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec.structs import replace
 
 from agent.logs import Logger
 from agent.world import World
 from core.api import catalog, health
-from core.api.endpoint import Answer, Command, QueryOptions, Question, Reply
+from core.api.endpoint import Answer, Command, QueryOptions, Question, Read, Reply, TokenKind
 from core.errors import CtlError, Denied, Unavailable
 from core.node.antientropy import AntiEntropy
 from core.node.local import LocalState, Push
@@ -20,6 +23,15 @@ if TYPE_CHECKING:
     from agent.calls import Calls
 
 _GONE = ("Unknown service", "Unknown check")
+
+
+class AgentTokensDoor(Protocol):
+    """The tokens of the agent's own work. agent/tokens.py fulfils it."""
+
+    @property
+    def for_agent(self) -> str: ...
+
+    def secret(self, kind: TokenKind) -> str: ...
 
 
 class CatalogDoor(Protocol):
@@ -35,10 +47,11 @@ class CatalogDoor(Protocol):
 
 
 class CallsCatalog:
-    """The catalog behind the agent's own calls."""
+    """The catalog behind the agent's own calls. `token()` is the agent's, for reads."""
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Calls, token: Callable[[], str]) -> None:
         self._calls = calls
+        self._token = token
 
     async def register(self, request: RegisterRequest) -> None:
         await self._calls.apply(Command(catalog.REGISTER, request, _no_reply, request.datacenter))
@@ -47,17 +60,18 @@ class CallsCatalog:
         await self._calls.apply(Command(catalog.DEREGISTER, request, _no_reply, request.datacenter))
 
     async def node_services(self, node: str) -> tuple[Node | None, list[NodeService]]:
-        args = catalog.NameRequest(node)
-        found: tuple[Node | None, list[NodeService]]
-        found = (
-            await self._calls.read(Question(catalog.NODE_SERVICES, args, QueryOptions(), _no_reply))
-        ).value
+        question = self._question(catalog.NODE_SERVICES, node)
+        found: tuple[Node | None, list[NodeService]] = (await self._calls.read(question)).value
         return found
 
     async def node_checks(self, node: str) -> list[HealthCheck]:
-        question = Question(health.NODE_CHECKS, catalog.NameRequest(node), QueryOptions(), _no_reply)
+        question = self._question(health.NODE_CHECKS, node)
         found: list[HealthCheck] = (await self._calls.read(question)).value
         return found
+
+    def _question(self, read: Read, node: str) -> Question:
+        options = QueryOptions(token=self._token())
+        return Question(read, catalog.NameRequest(node), options, _no_reply)
 
 
 def _no_reply(_: Answer) -> Reply:
@@ -67,10 +81,14 @@ def _no_reply(_: Answer) -> Reply:
 class Sync:
     """The loop that looks and pushes. Belongs to the event loop that it was started on."""
 
-    def __init__(self, world: World, state: LocalState, door: CatalogDoor, log: Logger) -> None:
+    def __init__(
+        self, world: World, state: LocalState, door: CatalogDoor, tokens: AgentTokensDoor, log: Logger
+    ) -> None:
         self._world = world
         self._state = state
         self._door = door
+        self._tokens = tokens
+        self._refused: dict[str, str] = {}  # what the servers refuse, and why
         self._log = log
         self._schedule = AntiEntropy(world.random, world.now())
         self._awake = asyncio.Event()
@@ -152,7 +170,7 @@ class Sync:
                 self._fails("failed to sync changes", error)
                 return False
             except Denied as error:
-                self._log.warn("sync blocked by ACLs", what=_named(push), error=error)
+                self._blocked(_named(push), error.text)
                 self._state.dropped(push)
             except CtlError as error:
                 self._fails("failed to sync changes", error, _named(push))
@@ -161,18 +179,46 @@ class Sync:
             self._failing = False
         return ok
 
+    def _blocked(self, what: str, why: str) -> None:
+        """A refusal is news once; what is refused is tried again with every look at the catalog, and when
+        it or the agent's tokens change."""
+        say = self._log.debug if self._refused.get(what) == why else self._log.warn
+        self._refused[what] = why
+        say("sync blocked by ACLs", what=what, error=why)
+
+    def _token(self, push: Push) -> str:
+        """What a push is sent with: what it was registered with, else what this agent has for the like."""
+        tokens = self._tokens
+        if not push.service_id and not push.check_ids:
+            return tokens.for_agent
+        of_files = tokens.secret("config_file_service_registration") if push.from_file else ""
+        return push.request.token or of_files or tokens.secret("default") or tokens.for_agent
+
     async def _send(self, push: Push) -> None:
+        token = self._token(push)
         if isinstance(push.request, RegisterRequest):
-            await self._door.register(push.request)
+            await self._door.register(replace(push.request, token=token))
             self._log.info("Synced", what=_named(push))
         else:
-            try:
-                await self._door.deregister(push.request)
-            except CtlError as error:
-                if not error.text.startswith(_GONE):
-                    raise
+            await self._deregister(push.request, token)
             self._log.info("Deregistered", what=_named(push))
+        self._refused.pop(_named(push), None)
         self._state.pushed(push)
+
+    async def _deregister(self, request: DeregisterRequest, token: str) -> None:
+        """The token that something was registered with may be gone, and must not keep it in the catalog for
+        ever: then the agent's own is tried."""
+        own = self._tokens.for_agent
+        try:
+            try:
+                await self._door.deregister(replace(request, token=token))
+            except Denied:
+                if own == token:
+                    raise
+                await self._door.deregister(replace(request, token=own))
+        except CtlError as error:
+            if not error.text.startswith(_GONE):
+                raise
 
     def _fails(self, text: str, error: Exception, what: str = "") -> None:
         """Say so the first time, and quietly while it goes on."""

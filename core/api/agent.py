@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 
 from core.acl.access import Access
 from core.api import agent_checks, agent_health, agent_services
-from core.api.agent_common import done, filtered, flag, refuse
+from core.api.agent_common import done, filtered, flag, own_token, refuse
 from core.api.endpoint import TEXT, AgentDoor, LogLines, Outcome, Reply, Request, Route
 from core.codec import gojson
-from core.errors import ConfigError, Unauthorized
+from core.errors import ConfigError
 from core.version import CONSUL_VERSION, VERSION
 
 
@@ -91,7 +91,7 @@ async def maintenance(agent: AgentDoor, request: Request) -> Reply:
     """`PUT /v1/agent/maintenance`."""
     enable = flag(request, "enable")
     request.authorizer.require("node", agent.node_name, "write")
-    await agent.local.maintain_node(enable, request.query.get("reason"), request.token)
+    await agent.local.maintain_node(enable, request.query.get("reason"), own_token(agent, request))
     return done()
 
 
@@ -125,11 +125,6 @@ async def _follow(lines: LogLines) -> AsyncIterator[bytes]:
         lines.close()
 
 
-def token(agent: AgentDoor, request: Request) -> Outcome:
-    """`PUT /v1/agent/token/KIND`: tokens mean nothing while ACLs are off."""
-    raise Unauthorized("ACL support disabled")
-
-
 ROUTES: tuple[Route, ...] = (
     Route("/v1/agent/self", ("GET",), describe, guarded=True),
     Route("/v1/agent/version", ("GET",), version),
@@ -142,7 +137,6 @@ ROUTES: tuple[Route, ...] = (
     Route("/v1/agent/maintenance", ("PUT",), maintenance, guarded=True),
     Route("/v1/agent/metrics", ("GET",), metrics, guarded=True),
     Route("/v1/agent/monitor", ("GET",), monitor, guarded=True),
-    Route("/v1/agent/token/", ("PUT",), token),
     *agent_services.ROUTES,
     *agent_checks.ROUTES,
     *agent_health.ROUTES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from core.acl.access import UNLIMITED, Authorizer
 from core.api import decode, permits, render
-from core.api.agent_common import done, listing, may_write_check
+from core.api.agent_common import done, listing, may_write_check, own_token
 from core.api.endpoint import AgentDoor, Handler, Outcome, Reply, Request, Route
 from core.codec.duration import quote
 from core.errors import BadRequest, Invalid
@@ -40,7 +40,7 @@ async def register(agent: AgentDoor, request: Request) -> Reply:
     replaced = agent.local.state.check(definition.id or definition.name)
     if replaced is not None:
         may_write_check(request, agent, replaced.service_name)
-    await agent.local.add_check(definition, definition.token or request.token)
+    await agent.local.add_check(definition, own_token(agent, request, definition.token))
     return done()
 
 

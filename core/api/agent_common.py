@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from core.acl.access import Authorizer
+from core.acl.access import UNLIMITED, Authorizer
 from core.api import filter, permits, render
 from core.api.endpoint import TEXT, AgentDoor, Reply, Request
 from core.codec import gojson
@@ -45,6 +45,16 @@ def filtered(request: Request, hidden: bool) -> dict[str, str]:
     """The header that says that the token may not see all, where something was `hidden` from it. Who has
     no token is not told (as for what servers answer, agent/calls.py)."""
     return {"X-Consul-Results-Filtered-By-ACLs": "true"} if hidden and request.token else {}
+
+
+def own_token(agent: AgentDoor, request: Request, given: str = "") -> str:
+    """The token that a registration keeps: the one in its body, else that of the request. The agent's
+    default token is not kept, so that the registration lives on when the agent has another one."""
+    if given:
+        return given
+    if request.authorizer is not UNLIMITED and request.token == agent.tokens.secret("default"):
+        return ""
+    return request.token
 
 
 def may_write_check(request: Request, agent: AgentDoor, service: str) -> None:

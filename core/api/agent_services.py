@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 from core.acl.access import UNLIMITED
 from core.api import decode, permits
-from core.api.agent_common import agent_service, done, flag, listing, refuse
+from core.api.agent_common import agent_service, done, flag, listing, own_token, refuse
 from core.api.blocking import query_options
 from core.api.endpoint import AgentDoor, Outcome, Reply, Request, Route
 from core.codec import gojson
@@ -87,7 +87,7 @@ async def register(agent: AgentDoor, request: Request) -> Reply:
     _may_register(agent, request, definition)
     replaces = request.query.has("replace-existing-checks")
     replaces = replaces and request.query.get("replace-existing-checks") in ("", "true")
-    await agent.local.add_service(definition, replaces, definition.token or request.token)
+    await agent.local.add_service(definition, replaces, own_token(agent, request, definition.token))
     return done()
 
 
@@ -131,7 +131,9 @@ async def maintenance(agent: AgentDoor, request: Request) -> Reply:
     _may_update(agent, request)
     if agent.local.state.service(request.rest) is None:
         return refuse(404, f"No service registered with ID {quote(request.rest)}")
-    await agent.local.maintain_service(request.rest, enable, request.query.get("reason"), request.token)
+    await agent.local.maintain_service(
+        request.rest, enable, request.query.get("reason"), own_token(agent, request)
+    )
     return done()
 
 

@@ -30,24 +30,32 @@ _Value = TypeVar("_Value", NodeService, HealthCheck)
 
 
 class Push(Struct, frozen=True):
-    """A request that mends the catalog, with the values that it speaks for."""
+    """A request that mends the catalog, with the values that it speaks for. Its token is that which they
+    were registered with, if any; `from_file`: they are of the agent's own configuration."""
 
     request: RegisterRequest | DeregisterRequest
     service_id: str = ""
     check_ids: tuple[str, ...] = ()
+    from_file: bool = False
 
 
 class _Entry(Generic[_Value]):
     """A service or a check. `value` None: only the catalog has it, and should not."""
 
-    __slots__ = ("deferred", "deleted", "in_sync", "token", "value")
+    __slots__ = ("deferred", "deleted", "from_file", "in_sync", "token", "value")
 
-    def __init__(self, value: _Value | None, token: str) -> None:
+    def __init__(self, value: _Value | None, token: str = "", from_file: bool = False) -> None:
         self.value: _Value | None = value
         self.token = token
+        self.from_file = from_file
         self.in_sync = False
         self.deleted = value is None
         self.deferred: float | None = None  # when a change of the output alone is to be sent
+
+    def is_same(self, value: _Value, token: str, from_file: bool) -> bool:
+        """Whether registering this again changes nothing."""
+        known = (self.value, self.token, self.from_file)
+        return known == (value, token, from_file) and not self.deleted
 
 
 def _ignore() -> None:
@@ -119,12 +127,12 @@ class LocalState:
 
     # --- changes ---------------------------------------------------------------------------------
 
-    def add_service(self, service: NodeService, token: str = "") -> None:
+    def add_service(self, service: NodeService, token: str = "", from_file: bool = False) -> None:
         """Add or replace a service."""
         known = self._services.get(service.id)
-        if known is not None and known.value == service and known.token == token and not known.deleted:
+        if known is not None and known.is_same(service, token, from_file):
             return
-        self._services[service.id] = _Entry(service, token)
+        self._services[service.id] = _Entry(service, token, from_file)
         self._service_changed(service.id)
 
     def remove_service(self, service_id: str) -> bool:
@@ -138,7 +146,7 @@ class LocalState:
         self._service_changed(service_id)
         return True
 
-    def add_check(self, check: HealthCheck, token: str = "") -> None:
+    def add_check(self, check: HealthCheck, token: str = "", from_file: bool = False) -> None:
         """Add or replace a check. Its service gives it name and tags, if there is one."""
         service = self.service(check.service_id) if check.service_id else None
         if service is not None:
@@ -146,9 +154,9 @@ class LocalState:
         if self.discard_check_output:
             check = replace(check, output="")
         known = self._checks.get(check.check_id)
-        if known is not None and known.value == check and known.token == token and not known.deleted:
+        if known is not None and known.is_same(check, token, from_file):
             return
-        self._checks[check.check_id] = _Entry(check, token)
+        self._checks[check.check_id] = _Entry(check, token, from_file)
         self._check_changed(check)
 
     def remove_check(self, check_id: str) -> bool:
@@ -241,8 +249,10 @@ class LocalState:
             known = self._services.get(service_id)
             if known is None:
                 if service_id != _SERVERS_OWN_SERVICE:
-                    self._services[service_id] = _Entry[NodeService](None, "")
-            elif not known.deleted and known.value is not None:
+                    self._services[service_id] = _Entry[NodeService](None)
+            elif known.deleted or known.value is None:
+                known.in_sync = False  # it is still there
+            else:
                 if known.value.enable_tag_override and known.value.tags != copy.tags:
                     known.value = replace(known.value, tags=copy.tags)
                     for watch in list(self._watches.get(service_id, ())):
@@ -259,8 +269,10 @@ class LocalState:
             known = self._checks.get(check_id)
             if known is None:
                 if check_id != _SERVERS_OWN_CHECK:
-                    self._checks[check_id] = _Entry[HealthCheck](None, "")
-            elif not known.deleted and known.value is not None:
+                    self._checks[check_id] = _Entry[HealthCheck](None)
+            elif known.deleted or known.value is None:
+                known.in_sync = False
+            else:
                 waits = known.deferred is not None
                 known.in_sync = _same_check(known.value, copy, not waits)
 
@@ -271,16 +283,23 @@ class LocalState:
             yield Push(self._register())
         for service_id in list(self._services):
             entry = self._services.get(service_id)
-            if entry is not None and entry.deleted:
-                yield Push(self._deregister(entry.token, service_id=service_id), service_id)
-            elif entry is not None and not entry.in_sync:
+            if entry is None or entry.in_sync:
+                continue
+            if entry.deleted:
+                gone = self._deregister(entry.token, service_id=service_id)
+                yield Push(gone, service_id, from_file=entry.from_file)
+            else:
                 yield self._push_service(service_id, entry)
         for check_id in list(self._checks):
             check = self._checks.get(check_id)
-            if check is not None and check.deleted:
-                yield Push(self._deregister(check.token, check_id=check_id), check_ids=(check_id,))
-            elif check is not None and not check.in_sync:
-                yield Push(self._register(check.token, checks=[check]), check_ids=(check_id,))
+            if check is None or check.in_sync:
+                continue
+            request: RegisterRequest | DeregisterRequest
+            if check.deleted:
+                request = self._deregister(check.token, check_id=check_id)
+            else:
+                request = self._register(check.token, checks=[check])
+            yield Push(request, check_ids=(check_id,), from_file=check.from_file)
 
     def _push_service(self, service_id: str, entry: _Entry[NodeService]) -> Push:
         """A service travels with its checks that are out of sync, so that it never shows without them;
@@ -292,10 +311,10 @@ class LocalState:
             and check.value.service_id == service_id
             and not check.in_sync
             and not check.deleted
-            and check.token == entry.token
+            and (check.token, check.from_file) == (entry.token, entry.from_file)
         }
         request = self._register(entry.token, entry.value, list(riders.values()))
-        return Push(request, service_id, tuple(riders))
+        return Push(request, service_id, tuple(riders), entry.from_file)
 
     def _register(
         self, token: str = "", service: NodeService | None = None, checks: Iterable[_Entry[HealthCheck]] = ()

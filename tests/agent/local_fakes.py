@@ -63,6 +63,18 @@ class FakeCatalog:
         return list(self.checks.values()) if node == "n1" else []
 
 
+class FakeTokens:
+    """The agent's own tokens, as a test sets them."""
+
+    for_agent = ""
+
+    def __init__(self) -> None:
+        self.kinds: dict[str, str] = {}
+
+    def secret(self, kind: str) -> str:
+        return self.kinds.get(kind, "")
+
+
 class FakeLog:
     """A log that says two lines."""
 
@@ -90,8 +102,15 @@ class FakeAgent:
     ) -> None:
         self.world = World(1)
         self.catalog = catalog or FakeCatalog()
+        self.tokens = FakeTokens()
         self.local = LocalAgent(
-            self.world, NODE, self.catalog, data_dir, LocalSettings(**settings), get_logger("test")
+            self.world,
+            NODE,
+            self.catalog,
+            self.tokens,
+            data_dir,
+            LocalSettings(**settings),
+            get_logger("test"),
         )
         self.metrics = Metrics(0.0)
         self.calls: list[tuple[Any, ...]] = []

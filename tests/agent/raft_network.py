@@ -84,7 +84,7 @@ class Host:
             files=self.files,
             **more,
         )
-        self.archives = Archives(self.raft, dialer, "dc1", self._leader)
+        self.archives = Archives(self.raft, dialer, "dc1", self._leader, lambda: None)
         self.raft.on_leader(self.led.append)
         await self.raft.start(False)
         self.listen()

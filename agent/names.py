@@ -1,0 +1,38 @@
+"""The agent's DNS server: where its names come from, and who says which of them may be seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent import settings
+from agent.dns import DnsServer
+from agent.dns_catalog import CachedCatalog
+from agent.dns_queries import DnsQueries
+from core.node.prepared import Source
+
+if TYPE_CHECKING:
+    from agent.agent import Agent
+    from core.acl.access import Authorizer
+    from core.dns.answer import Catalog
+
+
+def dns_server(agent: Agent) -> DnsServer:
+    """A server looks into its own state, unless names must not be stale, and asks itself what the token of
+    DNS may see of it; others ask the servers, who know that."""
+    config = agent.config
+    allow_stale, max_stale = config["dns_config.allow_stale"], config["dns_config.max_stale"]
+    looks = agent.raft is not None and allow_stale
+
+    def token() -> str:
+        return agent.tokens.for_dns
+
+    def judge() -> Authorizer | None:
+        permissions = agent.calls.permissions
+        return permissions.known(token()) if looks and permissions is not None else None
+
+    store: Catalog = agent.store
+    if not looks:
+        store = CachedCatalog(agent.calls.cache, allow_stale, max_stale, token)
+    here = Source(config["datacenter"], node=config["node_name"])
+    queries = DnsQueries(agent.calls, here, token, allow_stale, max_stale)
+    return DnsServer(store, settings.dns(config), agent.world, agent.metrics, queries.execute, judge)
