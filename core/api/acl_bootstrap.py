@@ -7,9 +7,9 @@ from typing import Any
 
 from core.acl.builtin import management_token
 from core.api import acl_render, acl_shapes, decode
-from core.api.acl_common import apply, disabled, enabled, go_time, is_uuid, json, primary_only
+from core.api.acl_common import apply, enabled, go_time, is_uuid, json, primary_only
 from core.api.acl_requests import ACLReplicationStatus, Bootstrap
-from core.api.acl_tokens import resolved
+from core.api.acl_token_write import resolved
 from core.api.agent_common import done, refuse
 from core.api.endpoint import (
     Action,
@@ -106,8 +106,6 @@ def replication(agent: AgentDoor, request: Request) -> Outcome:
 
 def agent_token(agent: AgentDoor, request: Request) -> Outcome:
     """`PUT /v1/agent/token/KIND`: agent:write on this agent."""
-    if not agent.acl.enabled:
-        raise disabled()
     request.authorizer.require("agent", agent.node_name, "write")
     secret = decode.agent_token(request.body)
     kind = KINDS.get(request.rest)
@@ -124,4 +122,5 @@ async def _set(agent: AgentDoor, kind: TokenKind, secret: str) -> Reply:
 ROUTES = (
     Route("/v1/acl/bootstrap", ("PUT",), enabled(bootstrap)),
     Route("/v1/acl/replication", ("GET",), enabled(replication)),
+    Route("/v1/agent/token/", ("PUT",), enabled(agent_token), guarded=True),
 )

@@ -14,7 +14,7 @@ from core.api import acl_keys, acl_render, acl_shapes
 from core.api.acl_binding import Bindings, bind
 from core.api.acl_common import enabled, json, primary_only
 from core.api.acl_requests import ACLLoginParams, ACLLoginRequest, ACLLogoutRequest
-from core.api.acl_tokens import delete_token, store_token
+from core.api.acl_token_write import delete_token, store_token
 from core.api.endpoint import (
     Action,
     AgentDoor,

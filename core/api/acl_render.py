@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from core.api.acl_requests import ACLAuthMethodListStub, ACLPolicyListStub, ACLTokenListStub
 from core.api.acl_shapes import show_time
 from core.codec import duration
 from core.store.acl_structs import (
@@ -37,7 +38,7 @@ def _templated(one: ACLTemplatedPolicy) -> Json:
     )
 
 
-def _gives(row: ACLToken | ACLRole) -> Json:
+def _gives(row: ACLToken | ACLTokenListStub | ACLRole) -> Json:
     """What tokens and roles have in common."""
     links = [{"ID": link.id, "Name": link.name} for link in row.policies or ()]
     services = [
@@ -53,7 +54,7 @@ def _gives(row: ACLToken | ACLRole) -> Json:
     }
 
 
-def _token_parts(row: ACLToken) -> tuple[Json, Json]:
+def _token_parts(row: ACLToken | ACLTokenListStub) -> tuple[Json, Json]:
     """What comes before and after the rules."""
     gives = _gives(row)
     roles = [{"ID": link.id, "Name": link.name} for link in row.roles or ()]
@@ -80,10 +81,10 @@ def token(row: ACLToken) -> Json:
     return {**ids, **before, **_present(Rules=row.rules), **after}
 
 
-def token_stub(row: ACLToken) -> Json:
+def token_stub(row: ACLTokenListStub) -> Json:
     """structs.ACLTokenListStub: without secret and rules."""
     before, after = _token_parts(row)
-    return {"AccessorID": row.accessor_id, **before, **after, **_present(Legacy=bool(row.rules))}
+    return {"AccessorID": row.accessor_id, **before, **after, **_present(Legacy=row.legacy)}
 
 
 def policy(row: ACLPolicy) -> Json:
@@ -99,7 +100,7 @@ def policy(row: ACLPolicy) -> Json:
     }
 
 
-def policy_stub(row: ACLPolicy) -> Json:
+def policy_stub(row: ACLPolicyListStub) -> Json:
     """structs.ACLPolicyListStub: without rules."""
     return {
         "ID": row.id,
@@ -123,22 +124,23 @@ def role(row: ACLRole) -> Json:
     }
 
 
-def _method_head(row: ACLAuthMethod) -> Json:
+def _method_head(row: ACLAuthMethod | ACLAuthMethodListStub) -> Json:
     return {
         **_present(MaxTokenTTL=duration.show(row.max_token_ttl) if row.max_token_ttl else ""),
         "Name": row.name,
         "Type": row.type,
         **_present(DisplayName=row.display_name, Description=row.description),
-        **_present(TokenLocality=row.token_locality, TokenNameFormat=row.token_name_format),
+        **_present(TokenLocality=row.token_locality),
     }
 
 
 def auth_method(row: ACLAuthMethod) -> Json:
     """structs.ACLAuthMethod."""
-    return {**_method_head(row), "Config": row.config, **_indexes(row)}
+    head = {**_method_head(row), **_present(TokenNameFormat=row.token_name_format)}
+    return {**head, "Config": row.config, **_indexes(row)}
 
 
-def auth_method_stub(row: ACLAuthMethod) -> Json:
+def auth_method_stub(row: ACLAuthMethodListStub) -> Json:
     """structs.ACLAuthMethodListStub: without the configuration, which may hold secrets."""
     return {**_method_head(row), **_indexes(row)}
 

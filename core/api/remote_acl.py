@@ -9,7 +9,16 @@ from msgspec import Struct
 from msgspec.structs import astuple, replace
 
 from core.acl.access import Decision
-from core.api import acl_bootstrap, acl_legacy, acl_login, acl_methods, acl_policies, acl_roles, acl_rules
+from core.api import (
+    acl_bootstrap,
+    acl_legacy,
+    acl_login,
+    acl_methods,
+    acl_policies,
+    acl_roles,
+    acl_rules,
+    acl_token_write,
+)
 from core.api import acl_requests as requests
 from core.api import acl_tokens as tokens
 from core.api import remote_acl_structs as structs
@@ -243,9 +252,9 @@ READS: tuple[Remote, ...] = (
 _TOKEN = (wire.to_wire, _struct(ACLToken))
 _FLAG = (bool, bool)
 CHANGES: tuple[Remote, ...] = (
-    _same(tokens.SET, requests.ACLTokenSetRequest, *_TOKEN),
-    _same(tokens.CLONE, requests.ACLTokenSetRequest, *_TOKEN),
-    _same(tokens.DELETE, requests.ACLTokenDeleteRequest, str, wire.text),
+    _same(acl_token_write.SET, requests.ACLTokenSetRequest, *_TOKEN),
+    _same(acl_token_write.CLONE, requests.ACLTokenSetRequest, *_TOKEN),
+    _same(acl_token_write.DELETE, requests.ACLTokenDeleteRequest, str, wire.text),
     _same(acl_policies.SET, requests.ACLPolicySetRequest, wire.to_wire, _struct(ACLPolicy)),
     _same(acl_policies.DELETE, requests.ACLPolicyDeleteRequest, str, wire.text),
     _same(acl_roles.SET, requests.ACLRoleSetRequest, wire.to_wire, _struct(ACLRole)),
