@@ -14,12 +14,12 @@ import time
 import uuid
 from collections import deque
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_plus
 
 import msgspec
 
 from agent.logs import get_logger
 from agent.logsinks import FileSink
+from agent.masking import mask
 from core.errors import CtlError, Denied
 
 if TYPE_CHECKING:
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
     from core.config.audit import AuditSink
 
 QUEUE = 20_000  # requests that may wait for the disk
-HIDDEN = "<hidden>"
-_SECRET_NAMES = frozenset(("token", "secret", "secretid", "bearertoken", "x-consul-token", "key_secret"))
-# Old endpoints that name a token by its secret.
-_SECRET_PATHS = ("/v1/acl/info/", "/v1/acl/clone/", "/v1/acl/destroy/", "/v1/acl/rules/translate/")
 _SECOND = 1_000_000_000
 _STATUS = slice(9, 12)  # of `HTTP/1.1 200 OK`
 
@@ -183,20 +179,3 @@ def _json(value: dict[str, Any]) -> bytes:
 def _stamp(moment: float) -> str:
     whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(int(moment)))
     return f"{whole}.{int(moment % 1 * 1_000_000):06d}Z"
-
-
-def mask(url: str) -> str:
-    """A request's target without the secrets in it."""
-    path, question, query = url.partition("?")
-    plain = unquote_plus(path).lower()
-    for prefix in _SECRET_PATHS:
-        if plain.startswith(prefix) and len(plain) > len(prefix):
-            path = prefix + HIDDEN
-    if not question:
-        return path
-    pieces = []
-    for piece in query.split("&"):
-        name, equals, _ = piece.partition("=")
-        hides = equals and unquote_plus(name).lower() in _SECRET_NAMES
-        pieces.append(f"{name}={HIDDEN}" if hides else piece)
-    return f"{path}?{'&'.join(pieces)}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from agent.calls import question_key
 from agent.lobby import blocks
 from agent.logs import DEBUG
+from agent.masking import mask
 from core.api.blocking import wait_seconds
 from core.api.endpoint import TEXT, Answer, Command, Errand, Outcome, Question, Reply, Request
 from core.codec import duration, gojson
@@ -274,7 +275,7 @@ class Exchange:
         seconds = time.perf_counter() - self._began
         front.measure(raw.method, self._label, seconds)
         if front.log.wants(DEBUG):
-            url, latency = raw.url.decode("latin-1"), duration.show(int(seconds * 1e9))
+            url, latency = mask(raw.url.decode("latin-1")), duration.show(int(seconds * 1e9))
             front.log.debug(
                 "Request finished",
                 method=raw.method,
@@ -318,7 +319,7 @@ class Exchange:
         self._front.log.error(
             "request failed",
             method=self._raw.method,
-            url=self._raw.url.decode("latin-1"),
+            url=mask(self._raw.url.decode("latin-1")),
             error=repr(error),
             trace="".join(traceback.format_exception(error)),
         )
