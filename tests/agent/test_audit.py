@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.audit import HIDDEN, QUEUE, Audit, Event, mask
+from agent.audit import QUEUE, Audit, Event
 from agent.logsinks import FileSink
+from agent.masking import HIDDEN, mask
 from core.config.audit import AuditSink, audit_sinks
 from core.errors import ConfigError
 from tests.harness import Agent, until
