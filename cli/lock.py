@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from cli.command import Argument, Command, Failure, Flag, Usage
@@ -191,13 +192,13 @@ class _Holder:
         """Leave nothing behind, as far as the agent can be asked."""
         if self._lease is None:
             return
+        self._kv.client.close()  # an answer may still be on its way
         self._kv.client.wakeup = -1
         self._kv.client.deadline = time.monotonic() + RELEASE_WITHIN / 2
-        try:
+        with suppress(Failure):  # they are cleared away with what its session holds
             self._keys.leave(self._kv)
+        with suppress(Failure):  # it ends by itself
             self._lease.stop(self._kv.client)
-        except Failure:
-            return  # the session ends by itself
 
     # with the lock
 
@@ -230,7 +231,7 @@ class _Holder:
         """Until the child has ended, by itself or because the lock was lost; why it was."""
         lost = ""
         known = 0.0
-        while supervisor.code is None:
+        while True:
             if lease.until != known:
                 known = lease.until
                 supervisor.lease(known)
@@ -241,10 +242,11 @@ class _Holder:
                 lost = lease.lost or monitor.lost
                 if not lost and lease.lapsed:
                     lost = "its session could not be renewed for too long"
-                if lost and supervisor.code is None:
+                if lost:
                     _note(f"Lock lost: {lost}; ending the child")
                     supervisor.end()
-        return lost
+            if supervisor.code is not None:
+                return lost
 
     def _release(self, lost: str) -> bool:
         """Whether somebody else may have the lock at once."""
@@ -253,7 +255,7 @@ class _Holder:
 
         client = self._kv.client
         client.wakeup = -1
-        end = client.deadline = time.monotonic() + RELEASE_WITHIN
+        end = client.deadline = time.monotonic() + (1.0 if lost else RELEASE_WITHIN)
         while True:
             try:
                 if not lost:

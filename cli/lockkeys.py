@@ -111,16 +111,17 @@ class Semaphore:
     def __init__(self, prefix: str, session: str, limit: int) -> None:
         self.key = f"{prefix}/.lock"
         self._prefix, self._session, self._limit = prefix + "/", session, limit
-        self._contends = False
+        self._contends = self._joins = False  # or may do so: the answer was lost
 
     def attempt(self, kv: KV, waiting: Query) -> Held | Busy:
         """Look (waiting for a change, as `waiting` says) and join the holders if there is room."""
-        if not self._contends:
+        index, entry, limit, holders, contenders = self._look(kv, *waiting)
+        if self._session not in contenders:
+            self._contends = True
             place = self._prefix + self._session
             if not kv.write(place, b"", ("acquire", self._session), ("flags", str(SEMAPHORE_FLAGS))):
                 raise Failure("Lock acquisition failed: failed to make contender entry", kind="conflict")
-            self._contends = True
-        index, entry, limit, holders, contenders = self._look(kv, *waiting)
+            return Busy(0)
         if self._session in holders:
             return Held(entry["ModifyIndex"] if entry else index)
         if limit != self._limit and (holders or contenders - {self._session}):
@@ -130,6 +131,7 @@ class Semaphore:
             )
         if len(holders) >= self._limit:
             return Busy(index)
+        self._joins = True
         self._store(kv, entry, self._limit, holders | {self._session})
         return Busy(0)  # look who was first
 
@@ -140,14 +142,12 @@ class Semaphore:
 
     def leave(self, kv: KV) -> None:
         """Leave the holders and the contenders."""
-        while True:
+        while self._joins:
             _, entry, limit, holders, _ = self._look(kv)
-            if entry is None or self._session not in _holders_of(entry):
-                break
-            if self._store(kv, entry, limit, holders - {self._session}):
-                break
-        kv.delete(self._prefix + self._session)
-        self._contends = False
+            gone = entry is None or self._session not in _holders_of(entry)
+            self._joins = not gone and not self._store(kv, entry, limit, holders - {self._session})
+        if self._contends:
+            kv.delete(self._prefix + self._session)
 
     def clean(self, kv: KV) -> bool:
         """Remove the key; False when somebody holds it."""
@@ -163,7 +163,9 @@ class Semaphore:
         index, found = kv.read(self._prefix, ("recurse", ""), *query)
         entry = next((one for one in found if one["Key"] == self.key), None)
         contenders = frozenset(
-            one["Session"] for one in found if one["Key"] == self._prefix + one.get("Session", "")
+            one["Session"]
+            for one in found
+            if one.get("Session") and one["Key"] == self._prefix + one["Session"]
         )
         if entry is None:
             return index, None, self._limit, frozenset(), contenders
