@@ -16,7 +16,7 @@ from core.acl.policy import NAMED, UNNAMED, Policy, Rule
 GRANTS = {"deny": 0, "read": 1, "list": 2, "write": 3}  # what a level grants: all that needs no more
 NEEDS: dict[Access, int] = {"read": 1, "list": 2, "write": 3}
 _PRECEDENCE = {"read": 0, "list": 1, "write": 2, "deny": 3}
-_MAX_NOTES = 1024
+_MAX_NOTES = 256
 
 
 class Held(NamedTuple):

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.bench import cluster, gossip, load
+from tests.bench import acl, cluster, gossip, load
 from tests.bench.reference import appends_per_second
 from tests.harness import CTL, ENVIRONMENT, ROOT, Agent, own_address, until
 
@@ -262,6 +262,9 @@ def main() -> None:
             bench = Bench(agent, reference, chosen.seconds, chosen.rounds)
             _measure(bench)
         _show(start_row(folder, chosen.rounds))
+        if load.has("wrk"):
+            for line in acl.rows(folder, chosen.seconds, chosen.rounds):
+                _show(Row(*line))
         (folder / "cluster").mkdir()
         for line in cluster.rows(folder / "cluster", chosen.seconds, chosen.rounds):
             _show(Row(*line))

@@ -28,6 +28,11 @@ wrk.method = "PUT"
 request = function() n = n + 1; return wrk.format(nil, "/v1/session/renew/" .. ids[n % #ids + 1]) end
 """
 
+TOKEN_SCRIPT = """
+wrk.headers["X-Consul-Token"] = "{token}"
+wrk.path = "{path}"
+"""
+
 
 class LoadError(Exception):
     """The load generator saw answers that it should not have seen."""

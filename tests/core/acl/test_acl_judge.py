@@ -75,7 +75,7 @@ def test_notes_do_not_grow_without_end() -> None:
     real = Judge("a", rights, "deny", "n1")
     assert all(real.allows("key", f"a{number}", "read") for number in range(3000))
     assert not any(real.allows("key", f"b{number}", "read") for number in range(3000))
-    assert len(rights.names["key"]._notes) <= 1024
+    assert len(rights.names["key"]._notes) <= 256
 
 
 def test_who_changes_a_service_sees_its_intentions() -> None:
