@@ -32,7 +32,7 @@ DIRECTION = {
 }
 # Of other rooms than `codec` and the leaves, configuration sees what it decodes only: shapes and their rules.
 CONFIG_SEES = {"core.node.definitions", "core.node.registration", "core.store.structs"}
-OUTSIDE = {"core": {"msgspec", "msgpack", "sortedcontainers", "cryptography", "jwt"}}
+OUTSIDE = {"core": {"msgspec", "msgpack", "sortedcontainers", "cryptography", "jwt", "jinja2"}}
 
 
 @pytest.mark.parametrize("path", python_files("core"), ids=str)
