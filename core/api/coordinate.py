@@ -11,6 +11,7 @@ from core.acl.access import Authorizer
 from core.api import permits
 from core.api.blocking import query_options
 from core.api.endpoint import (
+    OPEN,
     Action,
     AgentDoor,
     Answer,
@@ -127,7 +128,7 @@ def _may_update(authorizer: Authorizer, args: UpdateRequest) -> None:
 LIST_NODES = Read("Coordinate.ListNodes", _list_nodes, permits.listing(_sees))
 NODE = Read("Coordinate.Node", _node, permits.reads("node", lambda args: str(args.node)))
 UPDATE = Action("Coordinate.Update", _update, permit=_may_update)
-LIST_DATACENTERS = Action("Coordinate.ListDatacenters", _list_datacenters, False, permits.open_action)
+LIST_DATACENTERS = Action("Coordinate.ListDatacenters", _list_datacenters, leader=False, permit=OPEN)
 
 
 # --- over HTTP --------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from msgspec import Struct
 
@@ -90,6 +90,9 @@ class Answer(Struct):
     last_contact: int = 0  # ns since the answering server heard of the leader
     known_leader: bool = True
     filtered: bool = False  # the token may not see all of it
+
+
+OPEN: Final = None  # a permit: no right is needed, whatever the token; or it is asked for while it works
 
 
 class Read(Struct, frozen=True):

@@ -1,8 +1,7 @@
 """What the permits of endpoints are made of: refusals with Consul's words, and answers without what the
 token may not see.
 
-A permit is asked only where ACLs are on (agent/calls.py). Endpoints that anybody may use say so with
-`open_read`, `open_write` or `open_action`."""
+A permit is asked only where ACLs are on (agent/calls.py). What anybody may ask has `OPEN` for one."""
 
 from __future__ import annotations
 
@@ -29,20 +28,7 @@ Permit = Callable[[Authorizer, Any], None]
 ReadPermit = Callable[[Authorizer, Any, Answer], Answer]
 
 
-# --- needed by nobody, or by everybody ----------------------------------------------------------------
-
-
-def open_read(authorizer: Authorizer, args: Any, answer: Answer) -> Answer:
-    """Anybody may know this."""
-    return answer
-
-
-def open_write(authorizer: Authorizer, view: Any, args: Any) -> None:
-    """Anybody may do this."""
-
-
-def open_action(authorizer: Authorizer, args: Any) -> None:
-    """Anybody may do this, or it asks for the judge itself while it works (`server.permissions`)."""
+# --- refusals -----------------------------------------------------------------------------------------
 
 
 def judged(authorizer: Authorizer, args: Any, answer: Answer) -> Answer:

@@ -6,9 +6,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from core.api import catalog, coordinate, event, keyring, kv, permits, status
+from core.api import catalog, coordinate, event, keyring, kv, status
 from core.api import remote_structs as structs
-from core.api.endpoint import Action, Command, ServerDoor
+from core.api.endpoint import OPEN, Action, Command, ServerDoor
 from core.api.keyring import KeyringResponse
 from core.api.kv import KVChange
 from core.api.remote_kinds import ActionRemote, Remote, WriteRemote, here, unrendered
@@ -101,7 +101,7 @@ async def _datacenters(server: ServerDoor, args: Nothing) -> list[str]:
     return [server.datacenter, *sorted(known - {server.datacenter})]
 
 
-LIST_DATACENTERS = Action("Catalog.ListDatacenters", _datacenters, False, permits.open_action)
+LIST_DATACENTERS = Action("Catalog.ListDatacenters", _datacenters, leader=False, permit=OPEN)
 
 
 def _texts(reply: Any) -> list[str]:

@@ -11,6 +11,7 @@ from core.acl.access import Authorizer
 from core.api import decode, permits
 from core.api.blocking import query_options
 from core.api.endpoint import (
+    OPEN,
     TEXT,
     Action,
     AgentDoor,
@@ -147,7 +148,7 @@ GET = Read("Session.Get", _get, permits.listing(_sees))
 LIST = Read("Session.List", _list, permits.listing(_sees))
 NODE_SESSIONS = Read("Session.NodeSessions", _node_sessions, permits.listing(_sees))
 APPLY = Write("Session.Apply", _prepare, _may_apply)
-RENEW = Action("Session.Renew", _renew, permit=permits.open_action)  # it asks itself, knowing the node
+RENEW = Action("Session.Renew", _renew, permit=OPEN)  # it asks itself, knowing the node
 
 
 def _show(session: Session) -> dict[str, Any]:

@@ -7,8 +7,18 @@ from typing import Protocol, cast
 
 from msgspec import Struct
 
-from core.api import permits
-from core.api.endpoint import TEXT, Action, AgentDoor, Errand, Outcome, Reply, Request, Route, ServerDoor
+from core.api.endpoint import (
+    OPEN,
+    TEXT,
+    Action,
+    AgentDoor,
+    Errand,
+    Outcome,
+    Reply,
+    Request,
+    Route,
+    ServerDoor,
+)
 from core.codec import gojson
 from core.node.autopilot import RaftStats
 
@@ -41,10 +51,10 @@ async def _raft_stats(server: ServerDoor, args: Nothing) -> RaftStats:
     return RaftStats(stats["last_contact"], int(stats["last_log_term"]), int(stats["last_log_index"]))
 
 
-PING = Action("Status.Ping", _ping, leader=False, permit=permits.open_action)
-LEADER = Action("Status.Leader", _leader, leader=False, permit=permits.open_action)
-PEERS = Action("Status.Peers", _peers, leader=False, permit=permits.open_action)
-RAFT_STATS = Action("Status.RaftStats", _raft_stats, leader=False, permit=permits.open_action)
+PING = Action("Status.Ping", _ping, leader=False, permit=OPEN)
+LEADER = Action("Status.Leader", _leader, leader=False, permit=OPEN)
+PEERS = Action("Status.Peers", _peers, leader=False, permit=OPEN)
+RAFT_STATS = Action("Status.RaftStats", _raft_stats, leader=False, permit=OPEN)
 
 
 def leader(agent: AgentDoor, request: Request) -> Outcome:
