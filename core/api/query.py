@@ -31,6 +31,7 @@ from core.api.query_execute import NOT_FOUND
 from core.codec import gojson
 from core.errors import CtlError, Denied, Invalid, NotFound
 from core.node import prepared
+from core.node.prepared import Source
 from core.store import commands
 from core.store.state import Store
 from core.store.structs import PreparedQuery, PreparedQueryRequest
@@ -44,10 +45,11 @@ class QueryRequest(Struct, frozen=True):
 
 
 class ExplainRequest(Struct, frozen=True):
-    """structs.PreparedQueryExecuteRequest, as far as explaining goes. `segment` is that of the agent."""
+    """structs.PreparedQueryExecuteRequest, as far as explaining goes."""
 
     name: str
-    segment: str = ""
+    source: Source = Source()
+    agent: Source = Source()
 
 
 # --- at the servers -----------------------------------------------------------------------------------
@@ -72,7 +74,7 @@ def _list(view: Store, args: QueryRequest, watch: Watch | None) -> Answer:
 
 
 def _explain(view: Store, args: ExplainRequest, watch: Watch | None) -> Answer:
-    _, query = view.query_resolve(args.name, args.segment, watch)
+    _, query = view.query_resolve(args.name, args.agent.segment, watch)
     if query is None:
         raise NotFound(NOT_FOUND)
     return Answer(0, query)
@@ -196,7 +198,8 @@ def specific(agent: AgentDoor, request: Request) -> Outcome:
     if slash and what in ("execute", "explain"):
         if request.method != "GET":
             return _other_method(request, "GET")
-        return query_execute.execute(agent, request, name) if what == "execute" else _explained(request, name)
+        handler = query_execute.execute if what == "execute" else _explained
+        return handler(agent, request, name)
     if request.method == "GET":
         return _listing(GET, QueryRequest(request.rest), request)
     if request.method == "PUT":
@@ -214,7 +217,7 @@ def _other_method(request: Request, allowed: str) -> Reply:
     return Reply(405, f"method {request.method} not allowed".encode(), TEXT, {"Allow": allowed})
 
 
-def _explained(request: Request, name: str) -> Question:
+def _explained(agent: AgentDoor, request: Request, name: str) -> Question:
     options = query_options(request)
 
     def body(answer: Answer) -> Reply:
@@ -224,7 +227,8 @@ def _explained(request: Request, name: str) -> Question:
         return Reply(body=gojson.encode({"Query": query_shapes.show(answer.value), **meta}))
 
     options.min_query_index = 0  # it never waits
-    return Question(EXPLAIN, ExplainRequest(name), options, body, True)
+    args = ExplainRequest(name, *query_execute.who_asks(agent, request))
+    return Question(EXPLAIN, args, options, body, True)
 
 
 _ALL: tuple[Any, ...] = ("GET", "PUT", "DELETE", "POST", "PATCH", "HEAD", "OPTIONS")

@@ -218,12 +218,13 @@ def consistency(options: QueryOptions) -> str:
 def execute(agent: AgentDoor, request: Request, name: str) -> Errand:
     """`GET /v1/query/NAME/execute`: by name or id."""
     options = query_options(request)
+    source, own = who_asks(agent, request)
     args = ExecuteRequest(
         name=name,
         limit=_limit(request.query.get("limit")),
         connect=_connect(request.query.get("connect")),
-        source=_source(agent, request),
-        agent=Source(agent.datacenter, node=agent.node_name),
+        source=source,
+        agent=own,
         token=request.token,
         allow_stale=options.allow_stale,
         require_consistent=options.require_consistent,
@@ -265,14 +266,15 @@ def _connect(text: str) -> bool:
     return text in _TRUE
 
 
-def _source(agent: AgentDoor, request: Request) -> Source:
-    """Who asks, as `?near` and the connection tell it."""
+def who_asks(agent: AgentDoor, request: Request) -> tuple[Source, Source]:
+    """The client, as `?near` and the connection tell it, and the agent that it asks."""
     node = request.query.get("near")
-    return Source(
+    source = Source(
         datacenter=request.query.get("dc") or agent.datacenter,
         node=agent.node_name if node == prepared.AGENT else node,
         ip=_client(request.headers.get("x-forwarded-for", ""), request.remote),
     )
+    return source, Source(agent.datacenter, node=agent.node_name)
 
 
 def _client(forwarded: str, remote: str) -> str:

@@ -202,8 +202,14 @@ QUERIES: tuple[Remote, ...] = (
     ReadRemote(
         query.EXPLAIN,
         PreparedQueryExecuteRequest,
-        lambda args: {"query_id_or_name": args.name, "agent": QuerySource(segment=args.segment)},
-        lambda body: query.ExplainRequest(body.query_id_or_name, body.agent.segment),
+        lambda args: {
+            "query_id_or_name": args.name,
+            "source": _to_source(args.source),
+            "agent": _to_source(args.agent),
+        },
+        lambda body: query.ExplainRequest(
+            body.query_id_or_name, _from_source(body.source), _from_source(body.agent)
+        ),
         PreparedQueryExplainResponse,
         lambda value: {"query": value},
         lambda reply: reply.query,
