@@ -56,6 +56,8 @@ def _prepare(view: Store, args: TxnRequest) -> bytes | Settled:
 
 def _checked(view: Store, op: TxnOp) -> TxnOp:
     """What every operation must fulfil before it may be logged. Invalid."""
+    if any(part is not None and part.verb == "get" for part in (op.node, op.service, op.check)):
+        return op
     if op.kv is not None:
         entry = op.kv.dir_ent
         if not entry.key and op.kv.verb != "delete-tree":
