@@ -18,6 +18,7 @@ from agent.acl_client import ClientPermissions
 from agent.archives import Archives
 from agent.calls import Calls
 from agent.cluster import Cluster
+from agent.debug import Debug
 from agent.dial import Dialer
 from agent.events import EventLog
 from agent.front import Front
@@ -92,6 +93,7 @@ class Agent:
         )
         self.front = self._make_front()
         self.front.audit = settings.audit(config)
+        self.debug = Debug(self)
         self.http = HttpServer(
             self.front,
             self._loop,
@@ -361,6 +363,10 @@ class Agent:
 
     def wall(self) -> float:
         return self.world.wall()
+
+    @property
+    def debug_enabled(self) -> bool:
+        return bool(self.config["enable_debug"])
 
     async def ask(self, question: Question) -> Answer:
         """Have a read answered, wherever that can be done."""

@@ -47,6 +47,7 @@ GROUPS = {
     "reload": "operate",
     "maint": "operate",
     "monitor": "operate",
+    "debug": "debug",
     "validate": "operate",
     "keygen": "misc",
     "keyring": "keyring",

@@ -40,6 +40,7 @@ SUMMARIES = {
     "reload": "Read the configuration again",
     "maint": "Maintenance mode",
     "monitor": "Follow the agent's log",
+    "debug": "An archive for a support case",
     "validate": "Check configuration files",
     "keygen": "Make a gossip encryption key",
     "keyring": "Keys of gossip encryption",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from core.api import (
     acl,
     agent,
+    agent_debug,
     catalog,
     config_entry,
     coordinate,
@@ -35,6 +36,7 @@ ROUTES: tuple[Route, ...] = (
     *query.ROUTES,
     *serf_query.ROUTES,
     *agent.ROUTES,
+    *agent_debug.ROUTES,
     *acl.ROUTES,
     *event.ROUTES,
     *coordinate.ROUTES,
