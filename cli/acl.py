@@ -23,11 +23,11 @@ _AGENT_TOKENS = {
     "config_file_service_registration": "config_file_service_registration",
     "dns": "dns",
 }
-_ACCESSES = ("read", "list", "write")
 _RESOURCES = (
     *("acl", "agent", "event", "intention", "key", "keyring", "mesh", "node", "operator", "peering"),
     *("query", "service", "session"),
 )
+RIGHTS = ("key:list", *(f"{resource}:{access}" for resource in _RESOURCES for access in ("read", "write")))
 NOT_ALLOWED = 1
 
 
@@ -94,30 +94,28 @@ def why(call: Call) -> int:
     """`acl why RESOURCE:ACCESS [NAME]`: what decided. Exit code 1 when it is not allowed."""
     right, name = call.argument(0), call.argument(1)
     resource, _, access = right.partition(":")
-    if resource not in _RESOURCES or access not in _ACCESSES:
+    if right not in RIGHTS:
         raise Usage(
             f'Error: "{right}" is no right; it is RESOURCE:ACCESS, as service:read',
-            hint=f"RESOURCE is one of: {', '.join(_RESOURCES)}; ACCESS: {', '.join(_ACCESSES)}",
+            hint=f"RESOURCE is one of: {', '.join(_RESOURCES)}; ACCESS is read or write, for keys also list.",
         )
     query = [("resource", resource), ("name", name), ("access", access)]
     if call.text("accessor"):
         with Saying("Error determining token ID"):
             query.append(("accessor", token_id(call, call.text("accessor"))))
     found = call.fetch("/v1/internal/acl/why", *query)
-    allowed = bool(found["allowed"])
-    show_one(call, found, _verdict(found, f"{right} {name}".rstrip()), "allowed" if allowed else "denied")
-    return 0 if allowed else NOT_ALLOWED
-
-
-def _verdict(found: Json, asked: str) -> str:
-    verdict = "allowed" if found["allowed"] else "denied"
-    if found.get("rule"):
-        reason = [f"Policy:   {found.get('policy', '')}", f"Rule:     {found['rule']}"]
-    elif found.get("policy"):
-        reason = [f"Policy:   {found['policy']}"]
+    answer = "allowed" if found["Allowed"] else "denied"
+    lines = [
+        f"Token:    {found['AccessorID'] or 'none'}",
+        f"Asked:    {right} {name}".rstrip(),
+        f"Answer:   {answer}",
+    ]
+    if found["Policy"]:
+        lines += [f"Policy:   {found['Policy']}", f"Rule:     {found['Rule']}"]
     else:
-        reason = [f"Default:  {found.get('default', '')} (no rule of the token speaks of it)"]
-    return "\n".join([f"Asked:    {asked}", f"Answer:   {verdict}", *reason])
+        lines.append(f"Default:  {found['Default']} (no rule of the token speaks of it)")
+    show_one(call, found, "\n".join(lines), answer)
+    return 0 if found["Allowed"] else NOT_ALLOWED
 
 
 COMMANDS = (
@@ -185,7 +183,7 @@ COMMANDS = (
             Argument(
                 "RIGHT",
                 "RESOURCE:ACCESS, as service:read.",
-                complete="words:" + " ".join(f"{one}:{access}" for one in _RESOURCES for access in _ACCESSES),
+                complete="words:" + " ".join(RIGHTS),
             ),
             Argument("NAME", "Name of the service, key, node ...", required=False),
         ),

@@ -144,7 +144,7 @@ def _template_text(template: Json, call: Call) -> str:
     if template.get("Description"):
         lines.append(f"Description:     {template['Description']}")
     usage = f"{call.name} acl token create -templated-policy {name}"
-    if '"name"' in schema:
+    if '"name"' in schema.lower():
         lines += ["Input variables:", f"\tName: String - Required - The name of the {_named(name)}."]
         usage += " -var name:" + ("node-1" if _named(name) == "node" else "api")
     else:

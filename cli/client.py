@@ -266,16 +266,23 @@ class Client:
             return Place("unix://" + path)
         return place
 
+    def _token(self) -> str:
+        """The ACL secret: by flag, then CTL_*, then CONSUL_*; in each a file goes before the text itself."""
+        flags, environ = self._flags, self._environ
+        for path, text in (
+            (flags.get("token-file"), flags.get("token")),
+            (environ.get("CTL_HTTP_TOKEN_FILE"), environ.get("CTL_HTTP_TOKEN")),
+            (environ.get("CONSUL_HTTP_TOKEN_FILE"), environ.get("CONSUL_HTTP_TOKEN")),
+        ):
+            if path:
+                return _read_token(str(path))
+            if text:
+                return str(text)
+        return ""
+
     def _fixed_headers(self) -> list[str]:
         lines = ["User-Agent: ctl"]
-        token = self.setting("token", "HTTP_TOKEN")
-        token_file = self.setting("token-file", "HTTP_TOKEN_FILE")
-        if token_file and not self._flags.get("token"):
-            try:
-                with open(token_file, encoding="utf-8") as file:
-                    token = file.read().strip()
-            except OSError as error:
-                raise Failure(f"Error loading token file {token_file}: {error_text(error)}") from None
+        token = self._token()
         if token:
             if not token.isprintable():
                 raise Usage("Error: the token contains characters that cannot be sent")
@@ -288,6 +295,16 @@ class Client:
             encoded = binascii.b2a_base64(pair.encode("utf-8", "surrogateescape"), newline=False)
             lines.append("Authorization: Basic " + encoded.decode("ascii"))
         return lines
+
+
+def _read_token(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().strip()
+    except OSError as error:
+        raise Failure(f"Error loading token file {path}: {error_text(error)}") from None
+    except UnicodeDecodeError:
+        raise Failure(f"Error loading token file {path}: it is not UTF-8 text") from None
 
 
 def socket_paths(environ: Mapping[str, str]) -> list[str]:

@@ -31,7 +31,7 @@ _ctl_kind() {
 
 _ctl_is() {
   case "$1" in
-    'agent' | 'agent start' | 'agent status' | 'agent stop' | 'members' | 'join' | 'leave' | 'force-leave' | 'rtt' | 'kv' | 'kv get' | 'kv put' | 'kv delete' | 'kv list' | 'kv export' | 'kv import' | 'services' | 'services list' | 'services show' | 'services register' | 'services deregister' | 'checks' | 'checks list' | 'checks pass' | 'checks warn' | 'checks fail' | 'checks register' | 'checks deregister' | 'nodes' | 'nodes list' | 'nodes show' | 'nodes deregister' | 'catalog' | 'catalog nodes' | 'catalog services' | 'catalog datacenters' | 'dc' | 'dc list' | 'event' | 'event fire' | 'event list' | 'query' | 'query list' | 'query show' | 'query create' | 'query delete' | 'query exec' | 'query explain' | 'query send' | 'watch' | 'session' | 'session create' | 'session list' | 'session show' | 'session renew' | 'session destroy' | 'lock' | 'config' | 'config read' | 'config write' | 'config list' | 'config delete' | 'config show' | 'connect' | 'connect ca' | 'connect ca get-config' | 'connect ca set-config' | 'intention' | 'intention list' | 'intention get' | 'intention match' | 'intention check' | 'intention create' | 'intention delete' | 'acl' | 'acl bootstrap' | 'acl token' | 'acl token create' | 'acl token read' | 'acl token update' | 'acl token clone' | 'acl token delete' | 'acl token list' | 'acl policy' | 'acl policy create' | 'acl policy read' | 'acl policy update' | 'acl policy delete' | 'acl policy list' | 'acl role' | 'acl role create' | 'acl role read' | 'acl role update' | 'acl role delete' | 'acl role list' | 'acl auth-method' | 'acl auth-method create' | 'acl auth-method read' | 'acl auth-method update' | 'acl auth-method delete' | 'acl auth-method list' | 'acl binding-rule' | 'acl binding-rule create' | 'acl binding-rule read' | 'acl binding-rule update' | 'acl binding-rule delete' | 'acl binding-rule list' | 'acl set-agent-token' | 'acl templated-policy' | 'acl templated-policy list' | 'acl templated-policy read' | 'acl templated-policy preview' | 'acl translate-rules' | 'acl why' | 'login' | 'logout' | 'operator' | 'operator raft' | 'operator raft list-peers' | 'operator raft remove-peer' | 'operator raft transfer-leader' | 'operator raft recover' | 'operator autopilot' | 'operator autopilot get-config' | 'operator autopilot set-config' | 'operator autopilot state' | 'operator autopilot health' | 'operator usage' | 'operator usage instances' | 'raft' | 'raft peers' | 'snapshot' | 'snapshot save' | 'snapshot inspect' | 'snapshot decode' | 'snapshot restore' | 'info' | 'reload' | 'maint' | 'monitor' | 'validate' | 'keygen' | 'keyring' | 'keyring list' | 'keyring install' | 'keyring use' | 'keyring remove' | 'tls' | 'tls ca' | 'tls ca create' | 'tls cert' | 'tls cert create' | 'dev' | 'dev cluster' | 'doctor' | 'version' | 'completions' | 'help') return 0 ;;
+    'agent' | 'agent start' | 'agent status' | 'agent stop' | 'members' | 'join' | 'leave' | 'force-leave' | 'rtt' | 'kv' | 'kv get' | 'kv put' | 'kv delete' | 'kv list' | 'kv export' | 'kv import' | 'services' | 'services list' | 'services show' | 'services register' | 'services deregister' | 'checks' | 'checks list' | 'checks pass' | 'checks warn' | 'checks fail' | 'checks register' | 'checks deregister' | 'nodes' | 'nodes list' | 'nodes show' | 'nodes deregister' | 'catalog' | 'catalog nodes' | 'catalog services' | 'catalog datacenters' | 'dc' | 'dc list' | 'event' | 'event fire' | 'event list' | 'query' | 'query list' | 'query show' | 'query create' | 'query delete' | 'query exec' | 'query explain' | 'query send' | 'watch' | 'session' | 'session create' | 'session list' | 'session show' | 'session renew' | 'session destroy' | 'lock' | 'config' | 'config read' | 'config write' | 'config list' | 'config delete' | 'config show' | 'connect' | 'connect ca' | 'connect ca get-config' | 'connect ca set-config' | 'intention' | 'intention list' | 'intention get' | 'intention match' | 'intention check' | 'intention create' | 'intention delete' | 'acl' | 'acl bootstrap' | 'acl token' | 'acl token create' | 'acl token read' | 'acl token update' | 'acl token clone' | 'acl token delete' | 'acl token list' | 'acl policy' | 'acl policy create' | 'acl policy read' | 'acl policy update' | 'acl policy delete' | 'acl policy list' | 'acl role' | 'acl role create' | 'acl role read' | 'acl role update' | 'acl role delete' | 'acl role list' | 'acl auth-method' | 'acl auth-method create' | 'acl auth-method read' | 'acl auth-method update' | 'acl auth-method delete' | 'acl auth-method list' | 'acl binding-rule' | 'acl binding-rule create' | 'acl binding-rule read' | 'acl binding-rule update' | 'acl binding-rule delete' | 'acl binding-rule list' | 'acl set-agent-token' | 'acl templated-policy' | 'acl templated-policy list' | 'acl templated-policy read' | 'acl templated-policy preview' | 'acl translate-rules' | 'acl why' | 'login' | 'logout' | 'operator' | 'operator raft' | 'operator raft list-peers' | 'operator raft remove-peer' | 'operator raft transfer-leader' | 'operator raft recover' | 'operator autopilot' | 'operator autopilot get-config' | 'operator autopilot set-config' | 'operator autopilot state' | 'operator autopilot health' | 'operator usage' | 'operator usage instances' | 'raft' | 'raft peers' | 'snapshot' | 'snapshot save' | 'snapshot inspect' | 'snapshot decode' | 'snapshot restore' | 'info' | 'reload' | 'maint' | 'monitor' | 'debug' | 'validate' | 'keygen' | 'keyring' | 'keyring list' | 'keyring install' | 'keyring use' | 'keyring remove' | 'tls' | 'tls ca' | 'tls ca create' | 'tls cert' | 'tls cert create' | 'dev' | 'dev cluster' | 'doctor' | 'version' | 'completions' | 'help') return 0 ;;
   esac
   return 1
 }
@@ -151,6 +151,7 @@ _ctl_flags() {
     'reload') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
     'maint') echo '--enable --disable --reason --service --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
     'monitor') echo '--log-level --log-json --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
+    'debug') echo '--capture --interval --duration --output --archive --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --no-color --strict-exit --help' ;;
     'validate') echo '--config-format --quiet --strict --format --no-color --strict-exit --help' ;;
     'keygen') echo '--no-color --strict-exit --help' ;;
     'keyring list') echo '--primary --relay-factor --local-only --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
@@ -215,7 +216,7 @@ _ctl_value() {
     'checks register:udp') echo 'any' ;;
     'checks register:grpc') echo 'any' ;;
     'checks register:arg') echo 'any' ;;
-    'checks register:interval') echo 'any' ;;
+    'checks register:interval' | 'debug:interval') echo 'any' ;;
     'checks register:ttl' | 'query create:ttl' | 'session create:ttl') echo 'any' ;;
     'checks register:deregister-critical-service-after') echo 'any' ;;
     'catalog nodes:near') echo 'any' ;;
@@ -304,6 +305,9 @@ _ctl_value() {
     'snapshot inspect:kvfilter') echo 'any' ;;
     'maint:reason') echo 'any' ;;
     'monitor:log-level' | 'dev cluster:log-level') echo 'any' ;;
+    'debug:capture') echo 'any' ;;
+    'debug:duration') echo 'any' ;;
+    'debug:output') echo 'any' ;;
     'validate:config-format') echo 'any' ;;
     'tls ca create:days' | 'tls cert create:days') echo 'any' ;;
     'tls ca create:domain' | 'tls cert create:domain') echo 'any' ;;
@@ -325,7 +329,7 @@ _ctl_value() {
 
 _ctl_argument() {
   case "$1:$2" in
-    ':0') echo 'words:agent members join leave force-leave rtt kv services checks nodes catalog dc event query watch session lock config connect intention acl login logout operator raft snapshot info reload maint monitor validate keygen keyring tls dev doctor version completions help' ;;
+    ':0') echo 'words:agent members join leave force-leave rtt kv services checks nodes catalog dc event query watch session lock config connect intention acl login logout operator raft snapshot info reload maint monitor debug validate keygen keyring tls dev doctor version completions help' ;;
     'agent:0') echo 'words:start status stop' ;;
     'force-leave:0') echo 'nodes' ;;
     'rtt:0') echo 'nodes' ;;
@@ -382,7 +386,7 @@ _ctl_argument() {
     'acl set-agent-token:0') echo 'words:default agent recovery master replication config_file_service_registration dns' ;;
     'acl templated-policy:0') echo 'words:list read preview' ;;
     'acl translate-rules:0') echo 'files' ;;
-    'acl why:0') echo 'words:acl:read acl:list acl:write agent:read agent:list agent:write event:read event:list event:write intention:read intention:list intention:write key:read key:list key:write keyring:read keyring:list keyring:write mesh:read mesh:list mesh:write node:read node:list node:write operator:read operator:list operator:write peering:read peering:list peering:write query:read query:list query:write service:read service:list service:write session:read session:list session:write' ;;
+    'acl why:0') echo 'words:key:list acl:read acl:write agent:read agent:write event:read event:write intention:read intention:write key:read key:write keyring:read keyring:write mesh:read mesh:write node:read node:write operator:read operator:write peering:read peering:write query:read query:write service:read service:write session:read session:write' ;;
     'operator:0') echo 'words:raft autopilot usage' ;;
     'operator raft:0') echo 'words:list-peers remove-peer transfer-leader recover' ;;
     'operator raft recover:'*) echo 'files' ;;

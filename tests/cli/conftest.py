@@ -180,7 +180,7 @@ class FakeAgent:
         self.streams = []
         self.answers = canned()
         self.failures = {}  # path -> (status, text)
-        self.replies = {}  # "PUT /path" -> the answer of a write, or a function of its decoded body
+        self.replies = {}  # "PUT /path" -> the answer of a write
         self.kv = kv or {}  # key -> entry
         self.index = 10
         self.changed = threading.Condition()
@@ -243,8 +243,7 @@ class FakeAgent:
             if path not in self.answers:
                 return 404, b"", 0
             return 200, self.answers[path], self.index
-        reply = self.replies.get(f"{method} {path}", b"")
-        return 200, reply(json.loads(body or b"null")) if callable(reply) else reply, 0
+        return 200, self.replies.get(f"{method} {path}", b""), 0
 
     def wait(self, query):
         wanted = int(query.get("index", 0))

@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from tests.cli import acl_rows
+
 
 @pytest.fixture
 def complete(spawn):
@@ -34,6 +36,14 @@ def test_other_words(complete, agent):
     assert complete("nodes", "") == (0, ["n1", "n2"])
     assert complete("datacenters", "") == (0, ["dc1"])
     assert complete("zork", "") == (0, [])
+
+
+def test_words_of_acls(complete, agent):
+    acl_rows.fill(agent)
+    assert complete("acl-policies", "k") == (0, ["kvr"])
+    assert complete("acl-policy-ids", "ab") == (0, [acl_rows.KVR])
+    assert complete("acl-token-ids", "9") == (0, [acl_rows.TOKEN])
+    assert complete("acl-templates", "") == (0, ["builtin/dns", "builtin/service"])
 
 
 def test_answers_are_kept_for_two_seconds(complete, agent, tmp_path):
