@@ -14,6 +14,7 @@ from core.acl.access import UNLIMITED, Authorizer
 from core.api import query_execute, query_shapes
 from core.api.blocking import query_options
 from core.api.endpoint import (
+    OPEN,
     TEXT,
     Action,
     AgentDoor,
@@ -162,7 +163,7 @@ def _existing(view: Store, query_id: str) -> PreparedQuery:
 GET = Read("PreparedQuery.Get", _get, _permit_get)
 LIST = Read("PreparedQuery.List", _list, _permit_list)
 EXPLAIN = Read("PreparedQuery.Explain", _explain, _permit_explain)
-APPLY = Action("PreparedQuery.Apply", _apply)
+APPLY = Action("PreparedQuery.Apply", _apply, permit=OPEN)
 
 
 # --- over HTTP ----------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from core.acl.access import UNLIMITED, Authorizer
 from core.api import query_shapes
 from core.api.blocking import query_options
 from core.api.endpoint import (
+    OPEN,
     Action,
     AgentDoor,
     Errand,
@@ -186,8 +187,8 @@ def _visible(judge: Authorizer, item: CheckServiceNode) -> bool:
     )
 
 
-EXECUTE = Action("PreparedQuery.Execute", _execute)
-EXECUTE_REMOTE = Action("PreparedQuery.ExecuteRemote", _execute_remote)
+EXECUTE = Action("PreparedQuery.Execute", _execute, permit=OPEN)
+EXECUTE_REMOTE = Action("PreparedQuery.ExecuteRemote", _execute_remote, permit=OPEN)
 
 
 def _action(action: Action, allow_stale: bool) -> Action:
