@@ -12,6 +12,7 @@ from core.api.acl_requests import ACLReplicationStatus, Bootstrap
 from core.api.acl_token_write import resolved
 from core.api.agent_common import done, refuse
 from core.api.endpoint import (
+    OPEN,
     Action,
     AgentDoor,
     Errand,
@@ -71,8 +72,8 @@ async def _replication(server: ServerDoor, args: None) -> ACLReplicationStatus:
     return ACLReplicationStatus()
 
 
-BOOTSTRAP = Action("ACL.BootstrapTokens", _bootstrap)
-REPLICATION = Action("ACL.ReplicationStatus", _replication)
+BOOTSTRAP = Action("ACL.BootstrapTokens", _bootstrap, OPEN)
+REPLICATION = Action("ACL.ReplicationStatus", _replication, OPEN)
 
 
 def bootstrap(agent: AgentDoor, request: Request) -> Outcome:

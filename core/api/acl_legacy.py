@@ -15,6 +15,7 @@ from core.api.acl_common import enabled, json
 from core.api.agent_common import refuse
 from core.api.blocking import query_options
 from core.api.endpoint import (
+    OPEN,
     AgentDoor,
     Answer,
     Command,
@@ -111,7 +112,7 @@ def _may_apply(authorizer: Authorizer, view: Store, args: LegacyACLRequest) -> N
     authorizer.require("acl", "", "write")
 
 
-GET = Read("ACL.Get", _get, acl_only=True)  # the id is the secret
+GET = Read("ACL.Get", _get, OPEN, acl_only=True)  # the id is the secret
 LIST = Read("ACL.List", _list, _may_list, acl_only=True)
 APPLY = Write("ACL.Apply", _prepare, _may_apply)
 

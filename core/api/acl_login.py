@@ -16,6 +16,7 @@ from core.api.acl_common import enabled, json, primary_only
 from core.api.acl_requests import ACLLoginParams, ACLLoginRequest, ACLLogoutRequest
 from core.api.acl_token_write import delete_token, store_token
 from core.api.endpoint import (
+    OPEN,
     Action,
     AgentDoor,
     Errand,
@@ -108,8 +109,8 @@ async def _logout(server: ServerDoor, args: ACLLogoutRequest) -> bool:
 
 
 # Who knows a credential, or the secret of a token, needs no other right.
-LOGIN = Action("ACL.Login", _login)
-LOGOUT = Action("ACL.Logout", _logout)
+LOGIN = Action("ACL.Login", _login, OPEN)
+LOGOUT = Action("ACL.Logout", _logout, OPEN)
 
 
 def login(agent: AgentDoor, request: Request) -> Outcome:

@@ -34,6 +34,7 @@ from core.api.acl_requests import (
 )
 from core.api.blocking import query_options
 from core.api.endpoint import (
+    OPEN,
     Action,
     AgentDoor,
     Answer,
@@ -126,7 +127,7 @@ def _resolve(view: Store, args: ByIds, watch: Watch | None) -> Answer:
 READ = Read("ACL.PolicyRead", _read, may_read, acl_only=True)
 LIST = Read("ACL.PolicyList", _list, may_read, acl_only=True)
 BATCH = Read("ACL.PolicyBatchRead", _batch, permit_batch, acl_only=True)
-RESOLVE = Read("ACL.PolicyResolve", _resolve, acl_only=True)
+RESOLVE = Read("ACL.PolicyResolve", _resolve, OPEN, acl_only=True)
 
 
 async def _set(server: ServerDoor, args: ACLPolicySetRequest) -> ACLPolicy:

@@ -31,6 +31,7 @@ from core.api.acl_policies import of_token, permit_batch
 from core.api.acl_requests import ACLRoleDeleteRequest, ACLRoleSetRequest, ById, ByIds
 from core.api.blocking import query_options
 from core.api.endpoint import (
+    OPEN,
     Action,
     AgentDoor,
     Answer,
@@ -106,7 +107,7 @@ def _resolve(view: Store, args: ByIds, watch: Watch | None) -> Answer:
 READ = Read("ACL.RoleRead", _read, may_read, acl_only=True)
 LIST = Read("ACL.RoleList", _list, may_read, acl_only=True)
 BATCH = Read("ACL.RoleBatchRead", _batch, permit_batch, acl_only=True)
-RESOLVE = Read("ACL.RoleResolve", _resolve, acl_only=True)
+RESOLVE = Read("ACL.RoleResolve", _resolve, OPEN, acl_only=True)
 
 
 async def _set(server: ServerDoor, args: ACLRoleSetRequest) -> ACLRole:

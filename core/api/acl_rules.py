@@ -23,6 +23,7 @@ from core.api.acl_tokens import READ
 from core.api.agent_common import refuse
 from core.api.blocking import query_options
 from core.api.endpoint import (
+    OPEN,
     TEXT,
     Action,
     AgentDoor,
@@ -186,7 +187,7 @@ def _may_ask(authorizer: Authorizer, args: Any) -> None:
     authorizer.require("acl", "", "read")
 
 
-AUTHORIZE = Action("ACL.Authorize", _authorize, leader=False)
+AUTHORIZE = Action("ACL.Authorize", _authorize, OPEN, leader=False)
 WHY = Action("ACL.Why", _why, leader=False, permit=_may_ask)
 
 

@@ -33,6 +33,7 @@ from core.api.acl_requests import (
 from core.api.acl_token_write import CLONE, DELETE, SET, resolved
 from core.api.blocking import query_options
 from core.api.endpoint import (
+    OPEN,
     AgentDoor,
     Answer,
     Errand,
@@ -177,7 +178,7 @@ def _permit_batch(authorizer: Authorizer, args: ByIds, answer: Answer) -> Answer
 
 
 READ = Read("ACL.TokenRead", _read, _permit_read, acl_only=True)
-SELF = Read("ACL.TokenRead", _read, acl_only=True)  # by secret: who has it needs no right
+SELF = Read("ACL.TokenRead", _read, OPEN, acl_only=True)  # by secret: who has it needs no right
 LIST = Read("ACL.TokenList", _list, may_read, acl_only=True)
 BATCH = Read("ACL.TokenBatchRead", _batch, _permit_batch, acl_only=True)
 

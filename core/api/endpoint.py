@@ -92,7 +92,8 @@ class Answer(Struct):
     filtered: bool = False  # the token may not see all of it
 
 
-OPEN: Final = None  # a permit: no right is needed, whatever the token; or it is asked for while it works
+OPEN: Final = None
+"""The permit of work that needs no right, whatever the token, or that asks for it while it is done."""
 
 
 class Read(Struct, frozen=True):
@@ -103,7 +104,7 @@ class Read(Struct, frozen=True):
 
     rpc: str
     run: Callable[[Any, Any, Watch | None], Answer]
-    permit: Callable[[Authorizer, Any, Answer], Answer] | None = None
+    permit: Callable[[Authorizer, Any, Answer], Answer] | None
     judged: Callable[[Authorizer, Any, Any, Watch | None], Answer] | None = None
     acl_only: bool = False
 
@@ -137,7 +138,7 @@ class Write(Struct, frozen=True):
 
     rpc: str
     prepare: Callable[[Any, Any], bytes | Settled]
-    permit: Callable[[Authorizer, Any, Any], Settled | None] | None = None
+    permit: Callable[[Authorizer, Any, Any], Settled | None] | None
     shown: Callable[[Authorizer, Any], Any] | None = None
 
 
@@ -162,8 +163,8 @@ class Action(Struct, frozen=True):
 
     rpc: str
     run: Callable[[ServerDoor, Any], Awaitable[Any]]
+    permit: Callable[[Authorizer, Any], None] | None
     leader: bool = True
-    permit: Callable[[Authorizer, Any], None] | None = None
 
 
 class Errand(Struct):

@@ -28,13 +28,14 @@ from core.api.endpoint import (
     Request,
     ServerDoor,
 )
+from core.api.permits import sees_instance
 from core.api.remote_kinds import unrendered
 from core.codec import duration, gojson
 from core.errors import CtlError, Invalid, NotFound
 from core.node import prepared
 from core.node.prepared import Found, Source
 from core.store.state import Store
-from core.store.structs import CheckServiceNode, PreparedQuery
+from core.store.structs import PreparedQuery
 
 NOT_FOUND = "Query not found"
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
@@ -126,7 +127,7 @@ async def _execute(door: ServerDoor, args: ExecuteRequest) -> Executed:
         raise NotFound(NOT_FOUND)
     judge = await _judge(server, query, args.token)
     everything = prepared.instances(server.store, query, args.connect)
-    seen = [item for item in everything if _visible(judge, item)]
+    seen = [item for item in everything if sees_instance(judge, item)]
     nodes = prepared.ordered(
         server.store, query, seen, args.source, args.agent, server.datacenter, server.chance
     )
@@ -143,7 +144,7 @@ async def _execute_remote(door: ServerDoor, args: ExecuteRemoteRequest) -> Execu
     query = args.query
     judge = await _judge(server, query, args.token)
     everything = prepared.instances(server.store, query, args.connect)
-    seen = [item for item in everything if _visible(judge, item)]
+    seen = [item for item in everything if sees_instance(judge, item)]
     server.chance.shuffle(seen)
     found = Found(query.service.service, prepared.limited(seen, args.limit), query.dns, server.datacenter)
     return Executed(found, *_standing(server), filtered=len(seen) < len(everything))
@@ -179,12 +180,6 @@ async def _judge(server: _Server, query: PreparedQuery, token: str) -> Authorize
     if server.permissions is None:
         return UNLIMITED
     return await server.permissions.find(query.token or token)
-
-
-def _visible(judge: Authorizer, item: CheckServiceNode) -> bool:
-    return judge.allows("node", item.node.node, "read") and judge.allows(
-        "service", item.service.service, "read"
-    )
 
 
 EXECUTE = Action("PreparedQuery.Execute", _execute, permit=OPEN)

@@ -13,7 +13,7 @@ from agent.calls import Calls, CallSettings
 from agent.relay import Bucket, Relay
 from agent.world import World
 from core.api import kv
-from core.api.endpoint import Action, Answer, Command, Errand, QueryOptions, Question, Reply
+from core.api.endpoint import OPEN, Action, Answer, Command, Errand, QueryOptions, Question, Reply
 from core.api.kv import KeyRequest, KVChange
 from core.codec.duration import MILLISECOND, SECOND
 from core.errors import CtlError, Denied, Lost, NoLeader, TooManyRequests, Unavailable, Unsent
@@ -207,10 +207,10 @@ def test_errands_are_run_where_they_can_be() -> None:
         here, far = calls(raft)
         here.servers.update([server("b")])
         here.server = "door"  # type: ignore[assignment]
-        anywhere = Errand(Action("Any.Where", act, leader=False), 1, lambda _: Reply())
+        anywhere = Errand(Action("Any.Where", act, OPEN, leader=False), 1, lambda _: Reply())
         assert await here.run(anywhere) == ("door", 1)
         raft.leader_id = "b"
-        assert await here.run(Errand(Action("The.Leader", act), 2, lambda _: Reply())) == "far"
+        assert await here.run(Errand(Action("The.Leader", act, OPEN), 2, lambda _: Reply())) == "far"
         assert far.asked == [("b", "The.Leader")]
 
     run(scene())

@@ -16,7 +16,7 @@ from agent.http import Connection, HttpServer
 from agent.lobby import Lobby
 from agent.wire import Wire, accepts_gzip, date_line
 from core.api.blocking import query_options
-from core.api.endpoint import Answer, Question, Read, Reply, Request, Route
+from core.api.endpoint import OPEN, Answer, Question, Read, Reply, Request, Route
 from core.api.router import Router
 from core.errors import BadRequest
 from core.metrics import Metrics
@@ -92,6 +92,8 @@ class Log:
 class Calls:
     """A state with one value, its index, and watches on it."""
 
+    permissions = None
+
     def __init__(self, loop: Any) -> None:
         self.index, self.value = 5, "v"
         self.cells: dict[Any, set[Watch]] = {}
@@ -119,7 +121,7 @@ def _run(calls: Calls, args: str, watch: Watch | None) -> Answer:
     return Answer(calls.index, calls.value)
 
 
-READ = Read("Test.Value", _run)
+READ = Read("Test.Value", _run, OPEN)
 
 
 def value(agent: Any, request: Request) -> Any:
