@@ -57,7 +57,7 @@ class DnsQueries:
         except (NotFound, Denied):
             return None
         except Unavailable as error:
-            if str(error) == NO_PATH:
+            if NO_PATH in str(error):
                 return None
             raise
         return executed.found

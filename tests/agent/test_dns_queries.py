@@ -59,7 +59,7 @@ def web(maker: Maker, name: str) -> Executed | CtlError:
     errors = {
         "none": NotFound("rpc error making call: Query not found"),
         "denied": Denied("ACL not found"),
-        "nowhere": Unavailable("No path to datacenter"),
+        "nowhere": Unavailable("rpc error making call: No path to datacenter"),
         "broken": Unavailable("No cluster leader"),
     }
     if name in errors:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from core.acl.access import UNLIMITED
-from core.api import query, query_execute, query_shapes
+from core.api import catalog, health, query, query_execute, query_shapes
 from core.api.endpoint import Answer, Errand, Query, Question, Reply, Request
 from core.api.query_execute import Executed, ExecuteRemoteRequest, ExecuteRequest
 from core.api.remote import REMOTES
@@ -46,7 +45,13 @@ def ask(method: str, path: str, raw: str = "", body: bytes = b"", **headers: str
 
 
 def run(server: QueryServer, errand: Errand) -> Any:
-    return asyncio.run(errand.action.run(server, errand.args))  # type: ignore[arg-type]
+    """Nothing here waits for anything, so no loop is needed."""
+    work: Any = errand.action.run(server, errand.args)  # type: ignore[arg-type]
+    try:
+        work.send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("it waits")
 
 
 def make(server: QueryServer, body: Any) -> str:
@@ -458,3 +463,32 @@ def test_odd_bodies_are_refused_with_a_reason(body: bytes) -> None:
     name = shown[0]["Name"]
     if name:
         execute(server, name)
+
+
+# --- near, for reads of the catalog and of health
+
+
+def test_orders_by_distance_are_not_remembered(server: QueryServer) -> None:
+    """The nodes move without anything that a watch would tell."""
+    for handler, rest in (
+        (catalog.nodes, ""),
+        (catalog.service, "web"),
+        (health.service, "web"),
+        (health.checks, "web"),
+        (health.state, "any"),
+    ):
+        for raw, node, remembered in (("near=n1", "n1", False), ("near=_agent", "me", False), ("", "", None)):
+            question: Any = handler(AGENT, Request("GET", "/", rest, Query(raw.encode()), {}, b""))
+            assert question.args.near == node
+            answer = question.read.run(server.store, question.args, None)
+            assert remembered is None or answer.remember is remembered
+            assert over_rpc(question).args == question.args
+
+
+def test_who_is_elsewhere_is_not_near() -> None:
+    request = Request("GET", "/", "web", Query(b"near=n1"), {}, b"")
+    question: Any = health.service(AGENT, request)
+    body = REMOTES["Health.ServiceNodes"].request(question, "dc1")
+    body["Source"]["Datacenter"] = "dc2"
+    asked: Any = REMOTES["Health.ServiceNodes"].accept(msgpack.decode(msgpack.encode(body)))
+    assert asked.args.near == ""
