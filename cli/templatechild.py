@@ -1,0 +1,99 @@
+"""Exec mode: a program that lives beside the rendered files and is told when they change."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+
+from cli.command import Failure
+from cli.supervise import Signals, StartError, Supervisor, shell_words
+from core.template.settings import Child
+from core.template.settings_keys import Program
+
+
+def words_of(program: Program) -> list[str]:
+    """The words that run a program."""
+    return shell_words(program.line) if program.line else list(program.words)
+
+
+class Companion:
+    """The child of exec mode."""
+
+    def __init__(self, child: Child, supervisor: Supervisor, signals: Signals) -> None:
+        self._child, self._supervisor, self._signals = child, supervisor, signals
+        self.running = False
+        self._tell_at: float | None = None
+
+    @property
+    def code(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self._supervisor.code if self.running else None
+
+    def start(self) -> None:
+        """Start it, at first or anew. Failure."""
+        words = words_of(self._child.program)
+        try:
+            self._supervisor.start([*self._environment(), *words], {}, own_stdin=True)
+        except StartError as error:
+            raise Failure(f"exec: cannot start {self._child.program}: {error}") from None
+        self.running = True
+
+    def _environment(self) -> list[str]:
+        """The words before the command that change its environment."""
+        child = self._child
+        if not (child.pristine or child.custom or child.allowed or child.denied):
+            return []
+        names = [] if child.pristine else list(os.environ)
+        if child.allowed:
+            names = [name for name in names if _matches(name, child.allowed)]
+        names = [name for name in names if not _matches(name, child.denied)]
+        return ["env", "-i", *(f"{name}={os.environ[name]}" for name in names), *child.custom]
+
+    def changed(self) -> None:
+        """A file has changed: tell it, after a random part of the splay."""
+        if self.running and self._tell_at is None:
+            self._tell_at = time.monotonic() + random.uniform(0, self._child.splay)
+
+    def due_at(self) -> float | None:
+        """When `tell` has something to do."""
+        return self._tell_at
+
+    def tell(self) -> None:
+        """Send the reload signal, or start it anew, if that is due. Failure."""
+        if self._tell_at is None or time.monotonic() < self._tell_at or self.code is not None:
+            return
+        self._tell_at = None
+        if self._child.reload:
+            self._supervisor.signal(signal.Signals[self._child.reload])
+        else:
+            self.stop()
+            self.start()
+
+    def signal(self, number: int) -> None:
+        """Pass a signal on."""
+        if self.running:
+            self._supervisor.signal(number)
+
+    def stop(self) -> None:
+        """End it: the kill signal, and KILL after the kill timeout."""
+        if not self.running:
+            return
+        self._supervisor.signal(signal.Signals[self._child.kill])
+        deadline = time.monotonic() + self._child.kill_timeout
+        while self.code is None and time.monotonic() < deadline:
+            for number in self._supervisor.wait(deadline - time.monotonic()):
+                if number in (signal.SIGTERM, signal.SIGQUIT):
+                    deadline = 0.0  # whoever asks twice has waited enough
+        if self.code is None:
+            self._supervisor.end(0.0)
+            while self.code is None:
+                self._supervisor.wait()
+        self.running = False
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    from fnmatch import fnmatchcase
+
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -1,0 +1,245 @@
+"""What templates ask for, fetched and kept current: a blocking query per dependency, on threads.
+
+An agent takes so many connections of one client over TCP (limits.http_max_conns_per_client, 200): beyond
+WATCHERS dependencies, threads take turns among several."""
+
+from __future__ import annotations
+
+import os
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from cli.client import Client, error_text
+from cli.command import Failure
+from cli.lease import News
+from core.template.answers import answer, request
+from core.template.deps import DatacentersDep, Dependency, FileDep, NodeDep
+from core.template.render import MISSING
+from core.template.settings import Settings
+
+WATCHERS = 100
+TURN = 4.0  # seconds that a round among the dependencies of one thread takes
+FILES_EVERY = 2.0
+DATACENTERS_EVERY = 10.0
+MARGIN = 10.0  # seconds that an answer may take beyond its wait
+
+
+class Broken(Exception):
+    """A dependency could not be fetched in as many attempts as are allowed."""
+
+
+class Brain:
+    """The answers so far, kept current while `want` asks for them. Used by one thread, fed by many."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.news = News()
+        self._settings = settings
+        self._values: dict[Dependency, Any] = {}
+        self._watchers: list[_Watcher] = []
+        self._of: dict[Dependency, _Watcher] = {}
+        self._inbox: queue.SimpleQueue[tuple[Dependency, Any]] = queue.SimpleQueue()
+
+    def lookup(self, dependency: Dependency) -> Any:
+        """The answer, MISSING while there is none."""
+        return self._values.get(dependency, MISSING)
+
+    def want(self, wanted: set[Dependency]) -> None:
+        """Watch these from now on and no others."""
+        for dependency in set(self._of) - wanted:
+            self._of.pop(dependency).drop(dependency)
+            self._values.pop(dependency, None)
+        self._watchers = [watcher for watcher in self._watchers if watcher.alive]
+        for dependency in sorted(wanted - set(self._of), key=str):
+            self._of[dependency] = self._place(dependency)
+
+    def _place(self, dependency: Dependency) -> _Watcher:
+        if len(self._watchers) < WATCHERS:
+            watcher = _Watcher(self._settings, self._tell)
+            self._watchers.append(watcher)
+        else:
+            watcher = min(self._watchers, key=lambda each: each.load)
+        watcher.add(dependency)
+        return watcher
+
+    def _tell(self, dependency: Dependency, value: Any) -> None:
+        self._inbox.put((dependency, value))
+        self.news.tell()
+
+    def changes(self) -> list[Dependency]:
+        """The dependencies whose values have come or changed since. Broken when one cannot be fetched."""
+        self.news.clear()
+        changed: list[Dependency] = []
+        while True:
+            try:
+                dependency, value = self._inbox.get_nowait()
+            except queue.Empty:
+                return changed
+            if dependency not in self._of:
+                continue
+            if isinstance(value, Broken):
+                raise value
+            if self._values.get(dependency, MISSING) != value or dependency not in self._values:
+                self._values[dependency] = value
+                changed.append(dependency)
+
+    def close(self) -> None:
+        """Let all threads end when their question is answered; they are daemons."""
+        for watcher in self._watchers:
+            watcher.stop()
+
+
+class _Watcher:
+    """A thread with a connection of its own, for one dependency or several in turn."""
+
+    def __init__(self, settings: Settings, tell: Callable[[Dependency, Any], None]) -> None:
+        self._settings, self._tell = settings, tell
+        self._lock = threading.Lock()
+        self._questions: dict[Dependency, _Question] = {}
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def load(self) -> int:
+        return len(self._questions)
+
+    @property
+    def alive(self) -> bool:
+        return not self._stopping.is_set()
+
+    def add(self, dependency: Dependency) -> None:
+        with self._lock:
+            self._questions[dependency] = _Question(dependency, self._settings)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="template", daemon=True)
+            self._thread.start()
+
+    def drop(self, dependency: Dependency) -> None:
+        with self._lock:
+            self._questions.pop(dependency, None)
+            if not self._questions:
+                self._stopping.set()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def _run(self) -> None:
+        client = None
+        while not self._stopping.is_set():
+            with self._lock:
+                questions = list(self._questions.values())
+            wait = self._settings.query_wait if len(questions) == 1 else TURN / max(1, len(questions))
+            for question in questions:
+                if self._stopping.is_set():
+                    return
+                try:
+                    client = client or Client(self._settings.agent, environment(self._settings))
+                    found = question.ask(client, wait)
+                except Failure as failure:
+                    client = None
+                    found = question.failed(failure)
+                if found is not None:
+                    self._tell(question.dependency, found[0])
+                self._stopping.wait(question.pause)
+
+
+class _Question:
+    """One dependency: where its index stands, and how often it failed."""
+
+    def __init__(self, dependency: Dependency, settings: Settings) -> None:
+        self.dependency = dependency
+        self.pause = 0.0  # seconds before the next question
+        self._settings = settings
+        self._index = 0
+        self._failures = 0
+        self._consistent = False  # the last stale answer was too old
+        self._own_node = ""
+        self._seen: tuple[int, ...] | None = None  # of a file
+
+    def ask(self, client: Client, wait: float) -> tuple[Any] | None:
+        """One question; the answer if it is another one. Failure when there is none."""
+        self.pause = 0.0
+        if isinstance(self.dependency, FileDep):
+            return self._file(self.dependency.path)
+        if isinstance(self.dependency, NodeDep) and not self.dependency.name and not self._own_node:
+            self._own_node = client.get("/v1/agent/self").checked().json()["Config"]["NodeName"]
+        path, query = request(self.dependency, self._own_node)
+        if self._index:
+            query += [("index", str(self._index)), ("wait", f"{int(wait * 1000)}ms")]
+        if self._settings.max_stale > 0 and not self._consistent:
+            query.append(("stale", ""))
+        client.deadline = time.monotonic() + wait * 17 / 16 + MARGIN
+        response = client.get(path, query)
+        if response.status != 404:
+            response.checked()
+        self._failures = 0
+        if self._too_old(response.headers):
+            return None
+        index, before = response.index, self._index
+        self._index = 0 if index < before else index
+        if isinstance(self.dependency, DatacentersDep):
+            self.pause = DATACENTERS_EVERY
+        elif not index:
+            self.pause = 1.0  # an agent never says 0; whoever does would have us spin
+        if index and index == before:
+            return None
+        try:
+            return (answer(self.dependency, None if response.status == 404 else response.json()),)
+        except ValueError as error:
+            raise Failure(str(error)) from None
+
+    def _too_old(self, headers: dict[str, str]) -> bool:
+        """Whether a stale answer is older than allowed: then the leader is asked, without delay."""
+        contact = headers.get("x-consul-lastcontact", "0")
+        age = int(contact) / 1000 if contact.isascii() and contact.isdigit() else 0.0
+        stale, self._consistent = not self._consistent, False
+        if stale and 0 < self._settings.max_stale < age:
+            self._consistent = True
+            return True
+        return False
+
+    def failed(self, failure: Failure) -> tuple[Any] | None:
+        """What to tell after a failure: nothing but to try again, until the attempts are used up."""
+        self._failures += 1
+        self._index = 0  # whoever answers next may be another one
+        retry = self._settings.retry
+        if retry.attempts and self._failures >= retry.attempts:
+            return (Broken(f"{self.dependency}: {failure} (attempt {self._failures}, none left)"),)
+        delay = min(retry.most, retry.backoff * 2 ** min(self._failures - 1, 30))
+        self.pause = delay * random.uniform(0.75, 1.25)
+        if self._settings.log_level in ("TRACE", "DEBUG", "INFO", "WARN"):
+            from cli.call import note
+
+            note(f"[WARN] {self.dependency}: {failure}; next try in {self.pause:.3g}s")
+        return None
+
+    def _file(self, path: str) -> tuple[Any] | None:
+        self.pause = FILES_EVERY
+        try:
+            found = os.stat(path)
+            seen: tuple[int, ...] = (found.st_mtime_ns, found.st_size, found.st_ino)
+            if seen == self._seen:
+                return None
+            with open(path, "rb") as file:
+                data: str | None = file.read().decode("utf-8", "surrogateescape")
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError):
+                raise Failure(f"open {path}: {error_text(error)}") from None
+            seen, data = (), None
+            if seen == self._seen:
+                return None
+        self._seen = seen
+        return (data,)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment for the client: what the configuration says wins over variables."""
+    found = dict(os.environ)
+    found.setdefault("CONSUL_HTTP_TOKEN", found.get("CONSUL_TOKEN", ""))
+    for name in ("HTTP_AUTH", "HTTP_SSL_VERIFY"):
+        if name in settings.agent:
+            found[f"CTL_{name}"] = settings.agent[name]
+    return found
