@@ -32,6 +32,8 @@ GROUPS = {
     "event": "event",
     "query": "query",
     "watch": "watch",
+    "changes": "changes",
+    "template": "template",
     "session": "session",
     "lock": "lock",
     "config": "configentries",

@@ -25,6 +25,7 @@ SUMMARIES = {
     "event": "Fire and list user events",
     "query": "Prepared queries, and questions to all agents",
     "watch": "Run a command, or print, on every change",
+    "template": "Keep files true to the cluster, and run commands",
     "session": "Sessions, which hold locks",
     "lock": "Run a command while holding a lock",
     "config": "Config entries, and the settings of the agent",
