@@ -18,6 +18,7 @@ from agent.acl_client import ClientPermissions
 from agent.archives import Archives
 from agent.calls import Calls
 from agent.cluster import Cluster
+from agent.counts import TimedFSM, collect_agent, hear_gossip
 from agent.debug import Debug
 from agent.dial import Dialer
 from agent.events import EventLog
@@ -43,7 +44,6 @@ from core.errors import ConfigError, Unavailable
 from core.gossip.member import ALIVE, Member
 from core.metrics import Metrics
 from core.node.servers import ServerFacts
-from core.store.fsm import FSM
 from core.store.structs import Node
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Agent:
         )
         self.metrics = settings.metrics(config, world.wall())
         self._telemetry = Telemetry(self.metrics, settings.sinks(config))
-        self._fsm = FSM()
+        self._fsm = TimedFSM()
         self.store = self._fsm.store
         self.tls = settings.rpc_tls(config)
         self.dialer = Dialer(self._loop, self.tls, addresses.bind)
@@ -209,6 +209,7 @@ class Agent:
         self._warn_of_scripts()
         self._telemetry.start(self.world.wall())
         self.metrics.register_collector(self._collect)
+        self.cluster.on_lan(hear_gossip(self.metrics))
         if self.raft is not None:
             await self.raft.start(self.config["bootstrap"] or self.config.dev)
         if self.server is not None:
@@ -276,6 +277,9 @@ class Agent:
     def _collect(self, metrics: Metrics) -> None:
         """What is counted where it happens, told when someone asks for the metrics."""
         self.front.collect(metrics)
+        self.calls.counts.collect(metrics)
+        self._fsm.collect(metrics)
+        collect_agent(self, metrics)
         metrics.gauge("http.connections", self.http.connections)
 
     # what endpoints ask (core/api/endpoint.py, AgentDoor)

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
 
 from agent.cache import Cache
+from agent.counts import Counts
 from agent.lobby import Lobby, blocks
 from agent.relay import replaced
 from core.acl.access import Authorizer
@@ -68,6 +70,7 @@ class Calls:
         self.server: ServerDoor | None = None  # set on servers
         self.router: Router | None = None  # set on servers with a WAN pool
         self.permissions: Permissions | None = None  # set where ACLs are on
+        self.counts = Counts()
         self.leaving = False  # a server that leaves does not wait for another leader
         self._raft = raft
         self._datacenter = datacenter
@@ -111,6 +114,7 @@ class Calls:
         if not raft.is_leader:
             answer.last_contact = raft.contact_age()
             answer.known_leader = bool(raft.leader_id)
+        self.counts.read(question, answer)
         return answer
 
     def _permitted(self, permissions: Permissions, question: Question, watch: Watch | None) -> Answer:
@@ -247,6 +251,7 @@ class Calls:
             if isinstance(data, Settled):
                 done(data.result)
             else:
+                done = self.counts.timed(command.write.rpc, done)
                 raft.propose(data, done if show is _as_it_is else lambda result: done(show(result)))
             return
         try:
@@ -278,7 +283,9 @@ class Calls:
         raft = self._raft
         if raft is not None and raft.is_leader and command.datacenter in ("", self._datacenter):
             data, show = self._prepared(command)
+            began = perf_counter()
             result = data.result if isinstance(data, Settled) else show(await raft.apply(data))
+            self.counts.wrote(command.write.rpc, began)
         else:
             target = self.target(command.datacenter)
             result = await self._way().send(target, command.write.rpc, command)

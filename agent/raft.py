@@ -83,6 +83,7 @@ class RaftService(RaftView):
         self._waiting = Waiting()
         self._leading: object = None  # the Leader that the waiting proposals belong to
         self._was_ready = False
+        self._role = ""  # that was last told to the metrics
         self._on_leader: list[Callable[[bool], None]] = []
         self._shared = False  # there are other servers
         self._started = False
@@ -350,6 +351,10 @@ class RaftService(RaftView):
     def _settle(self) -> None:
         """Notice a change of leadership and tell about it."""
         node = self.node
+        if node.role != self._role:
+            self._role = node.role
+            if self._metrics is not None:
+                self._metrics.incr(f"raft.state.{node.role.lower()}")
         shared = len(node.configurations.latest.servers) > 1
         if shared is not self._shared:
             self._shared = shared

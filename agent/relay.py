@@ -76,10 +76,13 @@ class Relay:
         self._world = world
         self._failed = failed
         self.bucket = bucket
+        self.calls = self.exceeded = self.failures = 0  # since they were last told
         self._shared: dict[Hashable, _Shared] = {}
 
     def _remote(self, rpc: str) -> Remote:
+        self.calls += 1
         if not self.bucket.take(self._world.now()):
+            self.exceeded += 1
             raise TooManyRequests("RPC rate limit exceeded")
         remote = REMOTES.get(rpc)
         if remote is None:
@@ -93,6 +96,7 @@ class Relay:
         try:
             reply = await self._pool.call(server, rpc, body)
         except (Unsent, Lost) as error:
+            self.failures += 1
             self._failed(server, error)
             raise
         return remote.answer(reply)
@@ -105,6 +109,7 @@ class Relay:
         def told(reply: object) -> None:
             if isinstance(reply, CtlError):
                 if isinstance(reply, Unsent | Lost):
+                    self.failures += 1
                     self._failed(server, reply)
                 done(reply)
                 return

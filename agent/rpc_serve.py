@@ -73,6 +73,7 @@ class RpcServer:
         self.limits = limits
         self.session = session
         self.tasks: set[asyncio.Task[Any]] = set()
+        self.requests = self.errors = 0  # since they were last told
 
     def multiplexed(self, peer: Peer) -> asyncio.Protocol:
         """A yamux session with any number of calls at the same time."""
@@ -139,6 +140,7 @@ class _Caller:
             raise DecodeError("net/rpc: a call without method")
         method, seq = str(name, "utf-8", "surrogateescape"), header.get(b"Seq")
         remote = REMOTES.get(method)
+        self._server.requests += 1
         if remote is None:
             self._ended = True  # clients drop the stream after this error, and so does the reference
             self._answer(netrpc.failure(method, seq, _unknown(method)))
@@ -155,6 +157,7 @@ class _Caller:
             _log.warn("RPC call cannot be read", method=method, peer=str(self.peer), error=str(error))
             self._end()
         except CtlError as error:
+            self._server.errors += 1
             self._answer(netrpc.failure(method, seq, str(error)))
         except Exception as error:  # noqa: BLE001  # a defect of one method: the other calls go on
             self._defect(method, seq, error)
@@ -203,6 +206,7 @@ class _Caller:
         if self._closed:
             return
         if isinstance(outcome, CtlError):
+            self._server.errors += 1
             self._answer(netrpc.failure(remote.rpc, seq, str(outcome)))
         elif isinstance(outcome, BaseException):
             self._defect(remote.rpc, seq, outcome)

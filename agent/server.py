@@ -67,14 +67,14 @@ class Server:
         self._cluster = cluster
         self._sessions = Sessions(self.store, raft, agent.datacenter, agent.world, self._log)
         self._limits = RequestLimits(agent.world, config)
-        self._rpc = RpcServer(loop, agent.calls, self._limits, gone=cluster.lan.look_at)
+        self.rpc = RpcServer(loop, agent.calls, self._limits, gone=cluster.lan.look_at)
         self._listener = RpcListener(
             loop,
             agent.addresses.bind,
             config["ports.server"],
             {
-                SINGLE: self._rpc.single,
-                MULTIPLEX: self._rpc.multiplexed,
+                SINGLE: self.rpc.single,
+                MULTIPLEX: self.rpc.multiplexed,
                 RAFT: transport.protocol,
                 SNAPSHOT: agent.snapshots.protocol,
             },
