@@ -158,7 +158,6 @@ def value(reply: Reply) -> Any:
             "Prometheus is not enabled since its retention time is not positive",
         ),
         ("GET /v1/agent/monitor?loglevel=zork", b"", 400, "Unknown log level: zork"),
-        ("PUT /v1/agent/token/default", {"Token": "x"}, 401, "ACL support disabled"),
     ],
 )
 def test_refusals(what: str, body: Any, status: int, expected: str) -> None:
