@@ -1,4 +1,4 @@
-"""The way to other datacenters: their servers, as the WAN pool shows them (protocols/gossip.md 9, rpc.md 4)."""
+"""The way to other datacenters: their servers, as the WAN pool shows them (protocols/gossip.md 9)."""
 
 from __future__ import annotations
 

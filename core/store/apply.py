@@ -75,7 +75,7 @@ def apply(store: Store, index: int, data: bytes) -> object:
         store.rollback()
         raise CorruptCommand(f"log entry {index} of type {data[0]}: {error}") from error
     else:
-        store.commit()
+        store.commit(index)
     store.applied = index
     store.flush_watches()
     return result

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from core.store import structs
+from core.store.changes import KINDS, Changes
 from core.store.table import Journal, Table
 from core.store.watch import Watch
 
@@ -59,6 +60,9 @@ class Hooks:
     def session_changed(self, session_id: str) -> None:
         """A session was made or ended."""
 
+    def state_replaced(self) -> None:
+        """All that was known is gone, and other sessions are there."""
+
 
 class View:
     """Tables and indexes. Reads live in the subclasses of this room, writes in its functions.
@@ -81,6 +85,8 @@ class View:
         self._dirty: set[Hashable] = set()
         self._dirty_keys: list[bytes] = []
         self._make_tables()
+        self.changes = Changes()
+        self._told = {id(self.tables[name]): kind for name, kind in KINDS.items()}
 
     def _make_tables(self) -> None:
         self.kv: Table[bytes, structs.DirEntry] = self.add_table(
@@ -167,8 +173,11 @@ class View:
             for cell in cells:
                 watch.enter(self._cells, cell)
 
-    def commit(self) -> None:
-        """Keep all changes since the last commit or rollback."""
+    def commit(self, index: int = 0) -> None:
+        """Keep all changes since the last commit or rollback, those of the command at raft `index` (0: of
+        none, a state is being built)."""
+        if index and self.changes.note(index, self._journal, self._told):
+            self._dirty.add("changes")
         self._journal.clear()
         self._old_indexes.clear()
 
@@ -226,7 +235,9 @@ class View:
         for name, value in vars(other).items():
             if name not in keep:
                 setattr(self, name, value)
+        self.changes = Changes(self.applied)
         self.fire_all_watches()
+        self.hooks.state_replaced()
 
 
 def _fire(groups: list[set[Watch]]) -> None:
