@@ -62,6 +62,11 @@ class Sessions(Hooks):
         else:
             self.renew(found)
 
+    def state_replaced(self) -> None:
+        """A restored archive has sessions of its own, which nobody may be there to renew."""
+        if self._timers is not None:
+            self.leading(True)
+
     # the leader's clock
 
     def leading(self, is_leader: bool) -> None:

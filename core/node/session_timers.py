@@ -26,6 +26,9 @@ class SessionTimers:
 
     def start(self, session_id: str, ttl: float, now: float) -> None:
         """A session was made, or renewed: it has twice its TTL (seconds) from now on."""
+        if not self._deadlines:  # nobody has ticked for want of deadlines, which was no pause
+            self._slots.clear()
+            self._next, self._ticked = int(now / SLOT), now
         deadline = now + 2 * ttl
         known = self._deadlines.get(session_id)
         self._deadlines[session_id] = max(deadline, known or 0.0)

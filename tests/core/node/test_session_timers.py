@@ -84,3 +84,13 @@ def test_as_the_naive_wheel(steps: list[tuple[str, str, int]]) -> None:
                     timers.stop(gone)
                 assert all(deadline > now - 2 * SLOT for deadline in naive.values())
     assert len(timers) == len(naive)
+
+
+def test_the_first_session_after_a_time_without_any() -> None:
+    timers = SessionTimers(0.0)
+    timers.start("a", 10.0, 0.0)
+    timers.stop("a")
+    timers.start("b", 10.0, 3600.0)
+    due = timers.deadline()
+    assert due is not None and 3600.0 <= due <= 3600.0 + 2 * SLOT
+    assert ticks(timers, 3600.0, 3619.0) == [] and ticks(timers, 3619.0, 3621.0) == ["b"]
