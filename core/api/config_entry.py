@@ -200,10 +200,11 @@ def _command(args: ConfigEntryRequest, entry: Entry) -> bytes:
 
 
 def _permit_write(authorizer: Authorizer, view: Store, args: ConfigEntryRequest) -> None:
-    kind, name = args.kind, mesh.text(args.entry, "Name")
+    kind, entry = args.kind, refit(args.kind, args.entry)
+    name = entry["Name"]
     if kind in ("service-defaults", "service-router", "service-splitter", "service-resolver"):
         authorizer.require("service", name, "write")
-        for other in graph.related_services(refit(kind, args.entry)):
+        for other in graph.related_services(entry):
             authorizer.require("service", other, "read")
     elif kind == "service-intentions":
         authorizer.require("intention", name, "write")

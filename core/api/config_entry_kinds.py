@@ -212,9 +212,12 @@ def refit(kind: str, entry: Entry) -> Entry:
     left out, as Consul's servers do. Invalid."""
     faults = Faults()
     found = known_kind(kind).read(entry, "", faults)
+    index = entry.get("ModifyIndex") or 0
+    if type(index) is not int:
+        faults.misfit("ModifyIndex", "uint64", index)
     if faults.values:
         raise Invalid("; ".join(faults.values))
-    return {**found, "Kind": kind, "CreateIndex": 0, "ModifyIndex": wire.integer(entry.get("ModifyIndex"))}
+    return {**found, "Kind": kind, "CreateIndex": 0, "ModifyIndex": index}
 
 
 def _json_type(value: Any) -> str:
