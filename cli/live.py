@@ -22,6 +22,7 @@ _PATHS = {
     "nodes": ("/v1/catalog/nodes", "Node"),
     "checks": ("/v1/agent/checks", ""),
     "datacenters": ("/v1/catalog/datacenters", ""),
+    "sessions": ("/v1/session/list", "ID"),
     "acl-token-ids": ("/v1/acl/tokens", "AccessorID"),
     "acl-policies": ("/v1/acl/policies", "Name"),
     "acl-policy-ids": ("/v1/acl/policies", "ID"),

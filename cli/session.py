@@ -130,7 +130,7 @@ def _delay(session: dict[str, Any]) -> str:
     return duration.show(session["LockDelay"])
 
 
-_SESSION = Argument("SESSION", "Id of the session.")
+_SESSION = Argument("SESSION", "Id of the session.", complete="sessions")
 _LISTING = "Error listing sessions"
 _NODE = Flag("node", "string", "Only those of this node.", complete="nodes")
 _BARE = Command(

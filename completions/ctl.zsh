@@ -24,14 +24,14 @@ _ctl_walk() {
 # Print what may stand for a value of kind $1 that begins with $2. Live words cost a request.
 _ctl_kind() {
   case "$1" in
-    keys | services | nodes | checks | datacenters | acl-token-ids | acl-policies | acl-policy-ids | acl-roles | acl-role-ids | acl-methods | acl-rule-ids | acl-templates) command ctl __complete "$1" "$2" 2>/dev/null ;;
+    keys | services | nodes | checks | datacenters | sessions | acl-token-ids | acl-policies | acl-policy-ids | acl-roles | acl-role-ids | acl-methods | acl-rule-ids | acl-templates) command ctl __complete "$1" "$2" 2>/dev/null ;;
     words:*) printf '%s\n' "${1#words:}" | tr ' ' '\n' ;;
   esac
 }
 
 _ctl_is() {
   case "$1" in
-    'agent' | 'agent start' | 'agent status' | 'agent stop' | 'members' | 'join' | 'leave' | 'force-leave' | 'rtt' | 'kv' | 'kv get' | 'kv put' | 'kv delete' | 'kv list' | 'kv export' | 'kv import' | 'services' | 'services list' | 'services show' | 'services register' | 'services deregister' | 'checks' | 'checks list' | 'checks pass' | 'checks warn' | 'checks fail' | 'checks register' | 'checks deregister' | 'nodes' | 'nodes list' | 'nodes show' | 'nodes deregister' | 'catalog' | 'catalog nodes' | 'catalog services' | 'catalog datacenters' | 'dc' | 'dc list' | 'event' | 'event fire' | 'event list' | 'query' | 'query list' | 'query show' | 'query create' | 'query delete' | 'query exec' | 'query explain' | 'query send' | 'watch' | 'session' | 'session create' | 'session list' | 'session show' | 'session renew' | 'session destroy' | 'lock' | 'config' | 'config read' | 'config write' | 'config list' | 'config delete' | 'config show' | 'connect' | 'connect ca' | 'connect ca get-config' | 'connect ca set-config' | 'intention' | 'intention list' | 'intention get' | 'intention match' | 'intention check' | 'intention create' | 'intention delete' | 'acl' | 'acl bootstrap' | 'acl token' | 'acl token create' | 'acl token read' | 'acl token update' | 'acl token clone' | 'acl token delete' | 'acl token list' | 'acl policy' | 'acl policy create' | 'acl policy read' | 'acl policy update' | 'acl policy delete' | 'acl policy list' | 'acl role' | 'acl role create' | 'acl role read' | 'acl role update' | 'acl role delete' | 'acl role list' | 'acl auth-method' | 'acl auth-method create' | 'acl auth-method read' | 'acl auth-method update' | 'acl auth-method delete' | 'acl auth-method list' | 'acl binding-rule' | 'acl binding-rule create' | 'acl binding-rule read' | 'acl binding-rule update' | 'acl binding-rule delete' | 'acl binding-rule list' | 'acl set-agent-token' | 'acl templated-policy' | 'acl templated-policy list' | 'acl templated-policy read' | 'acl templated-policy preview' | 'acl translate-rules' | 'acl why' | 'login' | 'logout' | 'operator' | 'operator raft' | 'operator raft list-peers' | 'operator raft remove-peer' | 'operator raft transfer-leader' | 'operator raft recover' | 'operator autopilot' | 'operator autopilot get-config' | 'operator autopilot set-config' | 'operator autopilot state' | 'operator autopilot health' | 'operator usage' | 'operator usage instances' | 'raft' | 'raft peers' | 'snapshot' | 'snapshot save' | 'snapshot inspect' | 'snapshot decode' | 'snapshot restore' | 'info' | 'reload' | 'maint' | 'monitor' | 'debug' | 'validate' | 'keygen' | 'keyring' | 'keyring list' | 'keyring install' | 'keyring use' | 'keyring remove' | 'tls' | 'tls ca' | 'tls ca create' | 'tls cert' | 'tls cert create' | 'dev' | 'dev cluster' | 'doctor' | 'version' | 'completions' | 'help') return 0 ;;
+    'agent' | 'agent start' | 'agent status' | 'agent stop' | 'members' | 'join' | 'leave' | 'force-leave' | 'rtt' | 'kv' | 'kv get' | 'kv put' | 'kv delete' | 'kv list' | 'kv export' | 'kv import' | 'services' | 'services list' | 'services show' | 'services register' | 'services deregister' | 'checks' | 'checks list' | 'checks pass' | 'checks warn' | 'checks fail' | 'checks register' | 'checks deregister' | 'nodes' | 'nodes list' | 'nodes show' | 'nodes deregister' | 'catalog' | 'catalog nodes' | 'catalog services' | 'catalog datacenters' | 'dc' | 'dc list' | 'event' | 'event fire' | 'event list' | 'query' | 'query list' | 'query show' | 'query create' | 'query delete' | 'query exec' | 'query explain' | 'query send' | 'watch' | 'changes' | 'template' | 'session' | 'session create' | 'session list' | 'session show' | 'session renew' | 'session destroy' | 'lock' | 'config' | 'config read' | 'config write' | 'config list' | 'config delete' | 'config show' | 'connect' | 'connect ca' | 'connect ca get-config' | 'connect ca set-config' | 'intention' | 'intention list' | 'intention get' | 'intention match' | 'intention check' | 'intention create' | 'intention delete' | 'acl' | 'acl bootstrap' | 'acl token' | 'acl token create' | 'acl token read' | 'acl token update' | 'acl token clone' | 'acl token delete' | 'acl token list' | 'acl policy' | 'acl policy create' | 'acl policy read' | 'acl policy update' | 'acl policy delete' | 'acl policy list' | 'acl role' | 'acl role create' | 'acl role read' | 'acl role update' | 'acl role delete' | 'acl role list' | 'acl auth-method' | 'acl auth-method create' | 'acl auth-method read' | 'acl auth-method update' | 'acl auth-method delete' | 'acl auth-method list' | 'acl binding-rule' | 'acl binding-rule create' | 'acl binding-rule read' | 'acl binding-rule update' | 'acl binding-rule delete' | 'acl binding-rule list' | 'acl set-agent-token' | 'acl templated-policy' | 'acl templated-policy list' | 'acl templated-policy read' | 'acl templated-policy preview' | 'acl translate-rules' | 'acl why' | 'login' | 'logout' | 'operator' | 'operator raft' | 'operator raft list-peers' | 'operator raft remove-peer' | 'operator raft transfer-leader' | 'operator raft recover' | 'operator autopilot' | 'operator autopilot get-config' | 'operator autopilot set-config' | 'operator autopilot state' | 'operator autopilot health' | 'operator usage' | 'operator usage instances' | 'raft' | 'raft peers' | 'snapshot' | 'snapshot save' | 'snapshot inspect' | 'snapshot decode' | 'snapshot restore' | 'info' | 'reload' | 'maint' | 'monitor' | 'debug' | 'validate' | 'keygen' | 'keyring' | 'keyring list' | 'keyring install' | 'keyring use' | 'keyring remove' | 'tls' | 'tls ca' | 'tls ca create' | 'tls cert' | 'tls cert create' | 'dev' | 'dev cluster' | 'doctor' | 'version' | 'completions' | 'help') return 0 ;;
   esac
   return 1
 }
@@ -79,6 +79,8 @@ _ctl_flags() {
     'query explain') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'query send') echo '--node --tag --timeout --no-ack --relay-factor --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --format --quiet --no-color --strict-exit --help' ;;
     'watch') echo '--exec --once --initial --timeout --type --key --prefix --service --tag --passingonly --state --name --filter --shell --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'changes') echo '--follow --since --kind --prefix --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
+    'template') echo '--template --config --once --dry --parse-only --wait --check --min-instances --on-empty --backup --exec --exec-reload-signal --exec-kill-signal --exec-kill-timeout --exec-splay --exec-env-pristine --exec-env-custom --exec-env-allowlist --exec-env-denylist --kill-signal --reload-signal --max-stale --block-query-wait --template-error-fatal --err-on-failed-lookup --default-left-delimiter --default-right-delimiter --log-level --log-file --pid-file --syslog --syslog-facility --syslog-name --dedup --consul-addr --consul-auth --consul-token --consul-token-file --consul-retry --consul-retry-attempts --consul-retry-backoff --consul-retry-max-backoff --consul-ssl --consul-ssl-verify --consul-ssl-cert --consul-ssl-key --consul-ssl-ca-cert --consul-ssl-ca-path --consul-ssl-server-name --consul-transport-dial-keep-alive --consul-transport-dial-timeout --consul-transport-disable-keep-alives --consul-transport-max-idle-conns-per-host --consul-transport-tls-handshake-timeout --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --no-color --strict-exit --help' ;;
     'session create') echo '--name --node --ttl --lock-delay --behavior --check --service-check --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'session list') echo '--node --http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
     'session show') echo '--http-addr --token --token-file --ca-file --ca-path --client-cert --client-key --tls-server-name --datacenter --stale --format --quiet --no-color --strict-exit --help' ;;
@@ -188,11 +190,11 @@ _ctl_value() {
     'members:segment') echo 'any' ;;
     'members:filter' | 'services show:filter' | 'nodes list:filter' | 'catalog nodes:filter' | 'watch:filter') echo 'any' ;;
     'kv get:separator' | 'kv list:separator') echo 'any' ;;
-    'kv get:datacenter' | 'kv put:datacenter' | 'kv delete:datacenter' | 'kv list:datacenter' | 'kv export:datacenter' | 'kv import:datacenter' | 'services list:datacenter' | 'services show:datacenter' | 'services register:datacenter' | 'services deregister:datacenter' | 'checks list:datacenter' | 'nodes list:datacenter' | 'nodes show:datacenter' | 'nodes deregister:datacenter' | 'catalog nodes:datacenter' | 'catalog services:datacenter' | 'catalog datacenters:datacenter' | 'dc list:datacenter' | 'event fire:datacenter' | 'event list:datacenter' | 'query list:datacenter' | 'query show:datacenter' | 'query create:datacenter' | 'query delete:datacenter' | 'query exec:datacenter' | 'query explain:datacenter' | 'watch:datacenter' | 'session create:datacenter' | 'session list:datacenter' | 'session show:datacenter' | 'session renew:datacenter' | 'session destroy:datacenter' | 'lock:datacenter' | 'config read:datacenter' | 'config write:datacenter' | 'config list:datacenter' | 'config delete:datacenter' | 'connect ca get-config:datacenter' | 'connect ca set-config:datacenter' | 'intention list:datacenter' | 'intention get:datacenter' | 'intention match:datacenter' | 'intention check:datacenter' | 'intention create:datacenter' | 'intention delete:datacenter' | 'acl bootstrap:datacenter' | 'acl token create:datacenter' | 'acl token read:datacenter' | 'acl token update:datacenter' | 'acl token clone:datacenter' | 'acl token delete:datacenter' | 'acl token list:datacenter' | 'acl policy create:datacenter' | 'acl policy read:datacenter' | 'acl policy update:datacenter' | 'acl policy delete:datacenter' | 'acl policy list:datacenter' | 'acl role create:datacenter' | 'acl role read:datacenter' | 'acl role update:datacenter' | 'acl role delete:datacenter' | 'acl role list:datacenter' | 'acl auth-method create:datacenter' | 'acl auth-method read:datacenter' | 'acl auth-method update:datacenter' | 'acl auth-method delete:datacenter' | 'acl auth-method list:datacenter' | 'acl binding-rule create:datacenter' | 'acl binding-rule read:datacenter' | 'acl binding-rule update:datacenter' | 'acl binding-rule delete:datacenter' | 'acl binding-rule list:datacenter' | 'acl set-agent-token:datacenter' | 'acl templated-policy list:datacenter' | 'acl templated-policy read:datacenter' | 'acl templated-policy preview:datacenter' | 'acl translate-rules:datacenter' | 'acl why:datacenter' | 'login:datacenter' | 'logout:datacenter' | 'operator raft list-peers:datacenter' | 'operator raft remove-peer:datacenter' | 'operator raft transfer-leader:datacenter' | 'operator autopilot get-config:datacenter' | 'operator autopilot set-config:datacenter' | 'operator autopilot state:datacenter' | 'operator autopilot health:datacenter' | 'operator usage instances:datacenter' | 'raft peers:datacenter' | 'snapshot save:datacenter' | 'snapshot restore:datacenter') echo 'datacenters' ;;
+    'kv get:datacenter' | 'kv put:datacenter' | 'kv delete:datacenter' | 'kv list:datacenter' | 'kv export:datacenter' | 'kv import:datacenter' | 'services list:datacenter' | 'services show:datacenter' | 'services register:datacenter' | 'services deregister:datacenter' | 'checks list:datacenter' | 'nodes list:datacenter' | 'nodes show:datacenter' | 'nodes deregister:datacenter' | 'catalog nodes:datacenter' | 'catalog services:datacenter' | 'catalog datacenters:datacenter' | 'dc list:datacenter' | 'event fire:datacenter' | 'event list:datacenter' | 'query list:datacenter' | 'query show:datacenter' | 'query create:datacenter' | 'query delete:datacenter' | 'query exec:datacenter' | 'query explain:datacenter' | 'watch:datacenter' | 'changes:datacenter' | 'session create:datacenter' | 'session list:datacenter' | 'session show:datacenter' | 'session renew:datacenter' | 'session destroy:datacenter' | 'lock:datacenter' | 'config read:datacenter' | 'config write:datacenter' | 'config list:datacenter' | 'config delete:datacenter' | 'connect ca get-config:datacenter' | 'connect ca set-config:datacenter' | 'intention list:datacenter' | 'intention get:datacenter' | 'intention match:datacenter' | 'intention check:datacenter' | 'intention create:datacenter' | 'intention delete:datacenter' | 'acl bootstrap:datacenter' | 'acl token create:datacenter' | 'acl token read:datacenter' | 'acl token update:datacenter' | 'acl token clone:datacenter' | 'acl token delete:datacenter' | 'acl token list:datacenter' | 'acl policy create:datacenter' | 'acl policy read:datacenter' | 'acl policy update:datacenter' | 'acl policy delete:datacenter' | 'acl policy list:datacenter' | 'acl role create:datacenter' | 'acl role read:datacenter' | 'acl role update:datacenter' | 'acl role delete:datacenter' | 'acl role list:datacenter' | 'acl auth-method create:datacenter' | 'acl auth-method read:datacenter' | 'acl auth-method update:datacenter' | 'acl auth-method delete:datacenter' | 'acl auth-method list:datacenter' | 'acl binding-rule create:datacenter' | 'acl binding-rule read:datacenter' | 'acl binding-rule update:datacenter' | 'acl binding-rule delete:datacenter' | 'acl binding-rule list:datacenter' | 'acl set-agent-token:datacenter' | 'acl templated-policy list:datacenter' | 'acl templated-policy read:datacenter' | 'acl templated-policy preview:datacenter' | 'acl translate-rules:datacenter' | 'acl why:datacenter' | 'login:datacenter' | 'logout:datacenter' | 'operator raft list-peers:datacenter' | 'operator raft remove-peer:datacenter' | 'operator raft transfer-leader:datacenter' | 'operator autopilot get-config:datacenter' | 'operator autopilot set-config:datacenter' | 'operator autopilot state:datacenter' | 'operator autopilot health:datacenter' | 'operator usage instances:datacenter' | 'raft peers:datacenter' | 'snapshot save:datacenter' | 'snapshot restore:datacenter') echo 'datacenters' ;;
     'kv put:flags') echo 'any' ;;
     'kv put:modify-index' | 'kv delete:modify-index' | 'config write:modify-index' | 'config delete:modify-index') echo 'any' ;;
     'kv put:session' | 'query create:session') echo 'any' ;;
-    'kv import:prefix') echo 'any' ;;
+    'kv import:prefix' | 'changes:prefix') echo 'any' ;;
     'services show:tag' | 'services register:tag' | 'event fire:tag' | 'query create:tag' | 'query send:tag' | 'watch:tag') echo 'any' ;;
     'services register:id' | 'checks register:id' | 'operator raft remove-peer:id' | 'operator raft transfer-leader:id') echo 'any' ;;
     'services register:name' | 'checks register:name' | 'watch:name' | 'session create:name' | 'lock:name' | 'acl policy create:name' | 'acl role create:name' | 'acl auth-method create:name') echo 'any' ;;
@@ -201,7 +203,7 @@ _ctl_value() {
     'services register:socket') echo 'files' ;;
     'services register:meta' | 'query create:meta' | 'login:meta') echo 'any' ;;
     'services register:tagged-address') echo 'any' ;;
-    'services register:kind' | 'config read:kind' | 'config list:kind' | 'config delete:kind') echo 'any' ;;
+    'services register:kind' | 'changes:kind' | 'config read:kind' | 'config list:kind' | 'config delete:kind') echo 'any' ;;
     'services deregister:id') echo 'services' ;;
     'checks list:state') echo 'words:any passing warning critical' ;;
     'checks list:service' | 'catalog nodes:service' | 'query create:service' | 'watch:service' | 'maint:service') echo 'services' ;;
@@ -232,12 +234,53 @@ _ctl_value() {
     'query create:file' | 'acl templated-policy preview:file') echo 'files' ;;
     'query exec:limit') echo 'any' ;;
     'query send:relay-factor' | 'keyring list:relay-factor' | 'keyring install:relay-factor' | 'keyring use:relay-factor' | 'keyring remove:relay-factor') echo 'any' ;;
-    'watch:exec' | 'dev cluster:exec') echo 'any' ;;
+    'watch:exec' | 'template:exec' | 'dev cluster:exec') echo 'any' ;;
     'watch:type' | 'login:type') echo 'any' ;;
     'watch:key') echo 'keys' ;;
     'watch:prefix') echo 'keys' ;;
     'watch:passingonly') echo 'any' ;;
     'watch:state') echo 'any' ;;
+    'changes:since') echo 'any' ;;
+    'template:template') echo 'files' ;;
+    'template:config' | 'acl auth-method create:config' | 'acl auth-method update:config') echo 'files' ;;
+    'template:wait') echo 'any' ;;
+    'template:check') echo 'any' ;;
+    'template:min-instances') echo 'any' ;;
+    'template:on-empty') echo 'any' ;;
+    'template:exec-reload-signal') echo 'any' ;;
+    'template:exec-kill-signal') echo 'any' ;;
+    'template:exec-kill-timeout') echo 'any' ;;
+    'template:exec-splay') echo 'any' ;;
+    'template:exec-env-custom') echo 'any' ;;
+    'template:exec-env-allowlist') echo 'any' ;;
+    'template:exec-env-denylist') echo 'any' ;;
+    'template:kill-signal') echo 'any' ;;
+    'template:reload-signal') echo 'any' ;;
+    'template:max-stale') echo 'any' ;;
+    'template:block-query-wait') echo 'any' ;;
+    'template:default-left-delimiter') echo 'any' ;;
+    'template:default-right-delimiter') echo 'any' ;;
+    'template:log-level' | 'monitor:log-level' | 'dev cluster:log-level') echo 'any' ;;
+    'template:log-file') echo 'any' ;;
+    'template:pid-file') echo 'any' ;;
+    'template:syslog-facility') echo 'any' ;;
+    'template:syslog-name') echo 'any' ;;
+    'template:consul-addr') echo 'any' ;;
+    'template:consul-auth') echo 'any' ;;
+    'template:consul-token') echo 'any' ;;
+    'template:consul-token-file') echo 'any' ;;
+    'template:consul-retry-attempts') echo 'any' ;;
+    'template:consul-retry-backoff') echo 'any' ;;
+    'template:consul-retry-max-backoff') echo 'any' ;;
+    'template:consul-ssl-cert') echo 'any' ;;
+    'template:consul-ssl-key') echo 'any' ;;
+    'template:consul-ssl-ca-cert') echo 'any' ;;
+    'template:consul-ssl-ca-path') echo 'any' ;;
+    'template:consul-ssl-server-name') echo 'any' ;;
+    'template:consul-transport-dial-keep-alive') echo 'any' ;;
+    'template:consul-transport-dial-timeout') echo 'any' ;;
+    'template:consul-transport-max-idle-conns-per-host') echo 'any' ;;
+    'template:consul-transport-tls-handshake-timeout') echo 'any' ;;
     'session create:lock-delay') echo 'any' ;;
     'session create:behavior') echo 'words:release delete' ;;
     'session create:check') echo 'checks' ;;
@@ -284,7 +327,6 @@ _ctl_value() {
     'acl auth-method create:display-name' | 'acl auth-method update:display-name') echo 'any' ;;
     'acl auth-method create:max-token-ttl' | 'acl auth-method update:max-token-ttl') echo 'any' ;;
     'acl auth-method create:token-locality' | 'acl auth-method update:token-locality') echo 'words:local global' ;;
-    'acl auth-method create:config' | 'acl auth-method update:config') echo 'files' ;;
     'acl auth-method read:name' | 'acl auth-method update:name' | 'acl auth-method delete:name') echo 'acl-methods' ;;
     'acl binding-rule create:method' | 'acl binding-rule list:method' | 'login:method') echo 'acl-methods' ;;
     'acl binding-rule create:selector' | 'acl binding-rule update:selector') echo 'any' ;;
@@ -304,7 +346,6 @@ _ctl_value() {
     'snapshot inspect:kvdepth') echo 'any' ;;
     'snapshot inspect:kvfilter') echo 'any' ;;
     'maint:reason') echo 'any' ;;
-    'monitor:log-level' | 'dev cluster:log-level') echo 'any' ;;
     'debug:capture') echo 'any' ;;
     'debug:duration') echo 'any' ;;
     'debug:output') echo 'any' ;;
@@ -329,7 +370,7 @@ _ctl_value() {
 
 _ctl_argument() {
   case "$1:$2" in
-    ':0') echo 'words:agent members join leave force-leave rtt kv services checks nodes catalog dc event query watch session lock config connect intention acl login logout operator raft snapshot info reload maint monitor debug validate keygen keyring tls dev doctor version completions help' ;;
+    ':0') echo 'words:agent members join leave force-leave rtt kv services checks nodes catalog dc event query watch template session lock config connect intention acl login logout operator raft snapshot info reload maint monitor debug validate keygen keyring tls dev doctor version completions help' ;;
     'agent:0') echo 'words:start status stop' ;;
     'force-leave:0') echo 'nodes' ;;
     'rtt:0') echo 'nodes' ;;
@@ -361,6 +402,9 @@ _ctl_argument() {
     'watch:0') echo 'words:key keyprefix services nodes service checks event' ;;
     'watch:1') echo 'keys' ;;
     'session:0') echo 'words:create list show renew destroy' ;;
+    'session show:0') echo 'sessions' ;;
+    'session renew:0') echo 'sessions' ;;
+    'session destroy:0') echo 'sessions' ;;
     'lock:0') echo 'keys' ;;
     'config:0') echo 'words:read write list delete show' ;;
     'config write:'*) echo 'files' ;;

@@ -400,4 +400,22 @@ class SessionsAndLocks(RuleBasedStateMachine):
 
 
 TestSessionsAndLocks = SessionsAndLocks.TestCase
-TestSessionsAndLocks.settings = settings(max_examples=120, stateful_step_count=50, deadline=None)
+TestSessionsAndLocks.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+
+
+def test_sessions_of_an_archive_end_like_others() -> None:
+    """They come back when nobody is there to renew them."""
+    machine = SessionsAndLocks()
+    machine.begin()
+    first = next(iter(machine.known))
+    with machine.clock.running():
+        request = SessionRequest("dc1", "destroy", Session(id=first))
+        assert machine.cluster.write(session_api.APPLY, request) is None
+    machine.session_ended(first)
+    machine.restore()
+    machine.every_server_knows_the_same_holders()
+    with machine.clock.running():
+        machine.clock.run_until(machine.clock.now() + 19.0)
+        assert first in machine.store.sessions
+        machine.clock.run_until(machine.clock.now() + 1.0 + SLACK)
+    assert first not in machine.store.sessions

@@ -35,6 +35,8 @@ def test_other_words(complete, agent):
     assert complete("services", "d") == (0, ["db"])
     assert complete("nodes", "") == (0, ["n1", "n2"])
     assert complete("datacenters", "") == (0, ["dc1"])
+    agent.answers["/v1/session/list"] = [{"ID": "9b1a"}, {"ID": "7c"}]
+    assert complete("sessions", "9") == (0, ["9b1a"])
     assert complete("zork", "") == (0, [])
 
 

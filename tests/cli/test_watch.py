@@ -234,6 +234,16 @@ def test_signals_end_the_whole_group(spawn, agent, tmp_path, eventually, number,
     eventually(lambda: not any(alive(pid) for pid in children))
 
 
+def test_killed_with_kill_it_leaves_no_handler(spawn, agent, tmp_path, eventually):
+    pids = tmp_path / "pids"
+    script = f"sleep 60 & echo $! $$ > {pids}.new; mv {pids}.new {pids}; wait"
+    watching = spawn("watch", "key", "a", "--exec", script)
+    eventually(pids.exists)
+    watching.kill()
+    children = [int(pid) for pid in pids.read_text().split()]
+    eventually(lambda: not any(alive(pid) for pid in children))
+
+
 def test_a_handler_that_ignores_term_is_killed(spawn, agent, tmp_path, eventually, monkeypatch):
     pids = tmp_path / "pids"
     script = f"trap '' TERM; echo $$ > {pids}.new; mv {pids}.new {pids}; while :; do sleep 1; done"
