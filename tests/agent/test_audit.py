@@ -251,3 +251,33 @@ def test_an_agent_writes_every_request(tmp_path: Path) -> None:
         assert ("GET", "/v1/kv/missing", "404") in found
         assert ("GET", "/v1/nowhere", "404") in found
     assert SECRET not in "".join(path.read_text() for path in folder.iterdir())
+
+
+def test_the_accessor_stands_for_the_token(tmp_path: Path) -> None:
+    folder = tmp_path / "audit"
+    config = {
+        "audit": {"enabled": True, "sink": {"x": {"type": "file", "path": str(folder / "audit.json")}}},
+        "acl": {"enabled": True, "default_policy": "deny", "tokens": {"initial_management": SECRET}},
+    }
+    with Agent(tmp_path, config=config, token=SECRET) as agent:
+        assert agent.http("PUT", "/v1/kv/a", b"1").status == 200
+        own = agent.http("GET", "/v1/acl/token/self").json()["AccessorID"]
+        assert agent.http("GET", "/v1/agent/debug/stacks").status == 200
+        agent.token = ""
+        assert agent.http("GET", "/v1/agent/debug/stacks").status == 403
+        assert agent.http("GET", "/v1/kv/a", headers={"X-Consul-Token": "wrong"}).status == 403
+
+        def who(operation: str, endpoint: str, status: str) -> list[str]:
+            return [
+                one["auth"]["accessor_id"]
+                for one in (line["payload"] for line in lines(folder))
+                if one["request"]["operation"] == operation
+                and one["request"]["endpoint"] == endpoint
+                and one["response"]["status"] == status
+            ]
+
+        until("the last one is written", lambda: who("GET", "/v1/kv/a", "403") == [""])
+        assert who("PUT", "/v1/kv/a", "200") == who("GET", "/v1/agent/debug/stacks", "200") == [own]
+        (anonymous,) = who("GET", "/v1/agent/debug/stacks", "403")
+        assert anonymous.endswith("0002")
+    assert SECRET not in "".join(path.read_text() for path in folder.iterdir())
