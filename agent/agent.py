@@ -49,7 +49,7 @@ from core.store.structs import Node
 if TYPE_CHECKING:
     from agent.gossip import GossipPool
     from agent.world import World
-    from core.api.endpoint import Answer, Command, Permissions, Question
+    from core.api.endpoint import Answer, Errand, Permissions, Question
     from core.config.addresses import Addresses
     from core.config.settings import Config
 
@@ -376,9 +376,9 @@ class Agent:
         """Have a read answered, wherever that can be done."""
         return await self.calls.read(question)
 
-    async def tell(self, command: Command) -> object:
-        """Have a write carried out."""
-        return await self.calls.apply(command)
+    async def run(self, errand: Errand) -> Any:
+        """Have an action done by a server that can."""
+        return await self.calls.run(errand)
 
     async def join(self, address: str, wan: bool) -> None:
         """Join the pool of whoever is at `address`."""

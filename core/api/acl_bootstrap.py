@@ -7,7 +7,7 @@ from typing import Any
 
 from core.acl.builtin import management_token
 from core.api import acl_render, acl_shapes, decode
-from core.api.acl_common import apply, enabled, go_time, is_uuid, json, primary_only
+from core.api.acl_common import apply, enabled, go_time, is_uuid, json, need_acls
 from core.api.acl_requests import ACLReplicationStatus, Bootstrap
 from core.api.acl_token_write import resolved
 from core.api.agent_common import done, refuse
@@ -47,7 +47,7 @@ KINDS: dict[str, TokenKind] = {
 
 
 async def _bootstrap(server: ServerDoor, args: Bootstrap) -> ACLToken:
-    primary_only(server)
+    need_acls(server)
     view = server.store
     reset = 0
     if not view.bootstrap_allowed():

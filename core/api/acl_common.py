@@ -226,7 +226,7 @@ def expired(token: ACLToken | ACLTokenListStub, now: float) -> bool:
 # --- the way into the log ----------------------------------------------------------------------------
 
 
-def primary_only(server: ServerDoor) -> None:
+def need_acls(server: ServerDoor) -> None:
     """Unauthorized where ACLs are off."""
     if not server.acl.enabled:
         raise disabled()

@@ -9,33 +9,34 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from core.acl.access import Authorizer
+from core.acl.builtin import ANONYMOUS_SECRET
 from core.acl.policy import LEGACY, parse
 from core.api import acl_render, acl_shapes
-from core.api.acl_common import enabled, json
+from core.api.acl_common import enabled, json, may_write, need_acls
 from core.api.agent_common import refuse
 from core.api.blocking import query_options
 from core.api.endpoint import (
     OPEN,
+    Action,
     AgentDoor,
     Answer,
-    Command,
+    Errand,
     Outcome,
     Question,
     Read,
     Reply,
     Request,
     Route,
-    Write,
+    ServerDoor,
 )
 from core.codec.duration import MILLISECOND
-from core.errors import Denied, Invalid
+from core.errors import CtlError, Denied, Invalid
 from core.store import commands
 from core.store.acl_structs import ACLToken, LegacyACL, LegacyACLRequest
 from core.store.state import Store
 from core.store.watch import Watch
 
 _TYPES = ("client", "management")
-_ANONYMOUS = "anonymous"
 _ROOTS = ("allow", "deny", "manage")
 
 
@@ -83,47 +84,53 @@ def _may_list(authorizer: Authorizer, args: Any, answer: Answer) -> Answer:
     return answer
 
 
-def _prepare(view: Store, args: LegacyACLRequest) -> bytes:
-    acl = args.acl
-    if args.op == "set":
-        acl = replace(acl, id=acl.id or view.hooks.new_id())
-        if acl.type not in _TYPES:
-            raise Invalid("Invalid ACL Type")
-        known = view.token_by_secret(acl.id)
-        if known is not None and known.policies:
-            raise Invalid("Cannot use legacy endpoint to modify a non-legacy token")
-        if acl.id in _ROOTS:
-            raise Denied("Permission denied: Cannot modify root ACL")
-        try:
-            parse(acl.rules, LEGACY)
-        except Invalid as error:
-            raise Invalid(f"ACL rule compilation failed: {error}") from None
-    elif args.op != "delete":
-        raise Invalid("Invalid ACL Operation")
-    elif not acl.id:
-        raise Invalid("Missing ACL ID")
-    elif acl.id == _ANONYMOUS:
-        raise Denied("Permission denied: Cannot delete anonymous token")
+async def _apply(server: ServerDoor, args: LegacyACLRequest) -> str:
+    """Store or delete a token; the secret of one that was stored."""
+    need_acls(server)
     # The secret that asked is nobody's business in the log.
-    return commands.command(commands.ACL, replace(args, acl=acl, token=""))
+    checked = replace(args, acl=_checked(server.store, args), token="")
+    result = await server.raft.apply(commands.command(commands.ACL, checked))
+    if isinstance(result, CtlError):
+        raise Invalid(str(result))
+    return checked.acl.id if args.op == "set" else ""
 
 
-def _may_apply(authorizer: Authorizer, view: Store, args: LegacyACLRequest) -> None:
-    authorizer.require("acl", "", "write")
+def _checked(view: Store, args: LegacyACLRequest) -> LegacyACL:
+    acl = args.acl
+    if args.op == "delete":
+        if not acl.id:
+            raise Invalid("Missing ACL ID")
+        if acl.id == ANONYMOUS_SECRET:
+            raise Denied("Permission denied: Cannot delete anonymous token")
+        return acl
+    if args.op != "set":
+        raise Invalid("Invalid ACL Operation")
+    if acl.type not in _TYPES:
+        raise Invalid("Invalid ACL Type")
+    known = view.token_by_secret(acl.id)
+    if known is not None and known.policies:
+        raise Invalid("Cannot use legacy endpoint to modify a non-legacy token")
+    if acl.id in _ROOTS:
+        raise Denied("Permission denied: Cannot modify root ACL")
+    try:
+        parse(acl.rules, LEGACY)
+    except Invalid as error:
+        raise Invalid(f"ACL rule compilation failed: {error}") from None
+    return replace(acl, id=acl.id or view.hooks.new_id())
 
 
 GET = Read("ACL.Get", _get, OPEN, acl_only=True)  # the id is the secret
 LIST = Read("ACL.List", _list, _may_list, acl_only=True)
-APPLY = Write("ACL.Apply", _prepare, _may_apply)
+APPLY = Action("ACL.Apply", _apply, may_write)
 
 
-def _change(agent: AgentDoor, request: Request, op: str, acl: LegacyACL) -> Command:
+def _change(agent: AgentDoor, request: Request, op: str, acl: LegacyACL) -> Errand:
     args = LegacyACLRequest(agent.datacenter, op, acl, request.token)
 
     def done(made: Any) -> Reply:
         return json({"ID": made}) if op == "set" else Reply(body=b"true")
 
-    return Command(APPLY, args, done)
+    return Errand(APPLY, args, done, token=request.token)
 
 
 def create(agent: AgentDoor, request: Request) -> Outcome:
@@ -169,8 +176,8 @@ async def _clone(agent: AgentDoor, request: Request) -> Reply:
     answer = await agent.ask(Question(GET, OneAcl(request.rest), query_options(request), _shown))
     if not answer.value:  # also for who may not clone: ids are secrets
         raise Denied("Permission denied")
-    command = _change(agent, request, "set", replace(answer.value[0], id=""))
-    reply = command.render(await agent.tell(command))
+    errand = _change(agent, request, "set", replace(answer.value[0], id=""))
+    reply = errand.render(await agent.run(errand))
     reply.index = max(answer.index, 1)
     reply.headers = {
         "X-Consul-KnownLeader": "true" if answer.known_leader else "false",

@@ -12,7 +12,7 @@ from core.acl.jwt import Identity, JwtConfig, UnknownKey
 from core.acl.resolve import not_found as no_such_token
 from core.api import acl_keys, acl_render, acl_shapes
 from core.api.acl_binding import Bindings, bind
-from core.api.acl_common import enabled, json, primary_only
+from core.api.acl_common import enabled, json, need_acls
 from core.api.acl_requests import ACLLoginParams, ACLLoginRequest, ACLLogoutRequest
 from core.api.acl_token_write import delete_token, store_token
 from core.api.endpoint import (
@@ -35,7 +35,7 @@ _VARIABLE = re.compile(r"\$\{\s*([^}]*?)\s*\}")
 
 
 async def _login(server: ServerDoor, args: ACLLoginRequest) -> ACLToken:
-    primary_only(server)
+    need_acls(server)
     auth = args.auth
     if auth is None:
         raise Invalid("Invalid Login request: Missing auth parameters")
@@ -98,7 +98,7 @@ def _description(method: ACLAuthMethod, auth: ACLLoginParams, identity: Identity
 
 
 async def _logout(server: ServerDoor, args: ACLLogoutRequest) -> bool:
-    primary_only(server)
+    need_acls(server)
     token = server.store.token_by_secret(args.token) if args.token else None
     if token is None:
         raise no_such_token()

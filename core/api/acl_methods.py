@@ -19,7 +19,7 @@ from core.api.acl_common import (
     look_up,
     may_read,
     may_write,
-    primary_only,
+    need_acls,
 )
 from core.api.acl_requests import (
     ACLAuthMethodDeleteRequest,
@@ -122,7 +122,7 @@ LIST_RULES = Read("ACL.BindingRuleList", _list_rules, may_read, acl_only=True)
 
 
 async def _set_method(server: ServerDoor, args: ACLAuthMethodSetRequest) -> ACLAuthMethod:
-    primary_only(server)
+    need_acls(server)
     view, method = server.store, args.auth_method
     if not method.name:
         raise Invalid("Invalid Auth Method: no Name is set")
@@ -155,7 +155,7 @@ def _check_method(server: ServerDoor, method: ACLAuthMethod) -> None:
 
 
 async def _delete_method(server: ServerDoor, args: ACLAuthMethodDeleteRequest) -> bool:
-    primary_only(server)
+    need_acls(server)
     method: ACLAuthMethod | None = server.store.acl_get(METHODS, args.auth_method_name)[1]
     if method is None:
         return False
@@ -165,7 +165,7 @@ async def _delete_method(server: ServerDoor, args: ACLAuthMethodDeleteRequest) -
 
 
 async def _set_rule(server: ServerDoor, args: ACLBindingRuleSetRequest) -> ACLBindingRule:
-    primary_only(server)
+    need_acls(server)
     view = server.store
     rule = _identified(view, args.binding_rule)
     if not rule.auth_method:
@@ -194,7 +194,7 @@ def _identified(view: Store, rule: ACLBindingRule) -> ACLBindingRule:
 
 
 async def _delete_rule(server: ServerDoor, args: ACLBindingRuleDeleteRequest) -> bool:
-    primary_only(server)
+    need_acls(server)
     rule_id = look_up(args.binding_rule_id, "binding rule")
     if server.store.acl_get(RULES, rule_id)[1] is None:
         return False

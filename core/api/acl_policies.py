@@ -22,8 +22,8 @@ from core.api.acl_common import (
     look_up,
     may_read,
     may_write,
+    need_acls,
     not_found,
-    primary_only,
 )
 from core.api.acl_requests import (
     ACLPolicyDeleteRequest,
@@ -131,7 +131,7 @@ RESOLVE = Read("ACL.PolicyResolve", _resolve, OPEN, acl_only=True)
 
 
 async def _set(server: ServerDoor, args: ACLPolicySetRequest) -> ACLPolicy:
-    primary_only(server)
+    need_acls(server)
     view, policy = server.store, args.policy
     if not policy.name:
         raise Invalid("Invalid Policy: no Name is set")
@@ -171,7 +171,7 @@ def _known(view: Store, policy: ACLPolicy) -> ACLPolicy:
 
 
 async def _delete(server: ServerDoor, args: ACLPolicyDeleteRequest) -> str:
-    primary_only(server)
+    need_acls(server)
     policy: ACLPolicy | None = server.store.acl_get(TABLE, look_up(args.policy_id, "policy"))[1]
     if policy is None:
         return ""

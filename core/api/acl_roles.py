@@ -22,7 +22,7 @@ from core.api.acl_common import (
     look_up,
     may_read,
     may_write,
-    primary_only,
+    need_acls,
     unique_nodes,
     unique_services,
     unique_templated,
@@ -111,7 +111,7 @@ RESOLVE = Read("ACL.RoleResolve", _resolve, OPEN, acl_only=True)
 
 
 async def _set(server: ServerDoor, args: ACLRoleSetRequest) -> ACLRole:
-    primary_only(server)
+    need_acls(server)
     view, role = server.store, args.role
     if not role.name:
         raise Invalid("Invalid Role: no Name is set")
@@ -150,7 +150,7 @@ def _id(view: Store, role: ACLRole) -> str:
 
 
 async def _delete(server: ServerDoor, args: ACLRoleDeleteRequest) -> str:
-    primary_only(server)
+    need_acls(server)
     role: ACLRole | None = server.store.acl_get(TABLE, look_up(args.role_id, "role"))[1]
     if role is None:
         return ""

@@ -12,7 +12,7 @@ from core.acl.access import Access, Authorizer, Decision, Resource
 from core.acl.identities import TEMPLATES, Template, templated_policy
 from core.acl.translate import translate
 from core.api import acl_render, acl_shapes
-from core.api.acl_common import check_templated, enabled, json, not_found, primary_only
+from core.api.acl_common import check_templated, enabled, json, need_acls, not_found
 from core.api.acl_requests import (
     ACLAuthorizationRequest,
     ACLAuthorizationResponse,
@@ -167,13 +167,13 @@ def _answers(
 
 
 async def _authorize(server: ServerDoor, args: Authorize) -> list[ACLAuthorizationResponse]:
-    primary_only(server)
+    need_acls(server)
     assert server.permissions is not None
     return _answers(await server.permissions.find(args.token), args.requests)
 
 
 async def _why(server: ServerDoor, args: Why) -> Decision:
-    primary_only(server)
+    need_acls(server)
     assert server.permissions is not None
     token = server.store.token_by_accessor(args.accessor)
     if token is None:

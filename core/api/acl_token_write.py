@@ -16,7 +16,7 @@ from core.api.acl_common import (
     is_uuid,
     links,
     may_write,
-    primary_only,
+    need_acls,
     unique_nodes,
     unique_services,
     unique_templated,
@@ -42,12 +42,12 @@ def resolved(view: Store, token: ACLToken) -> ACLToken:
 
 
 async def _set(server: ServerDoor, args: ACLTokenSetRequest) -> ACLToken:
-    primary_only(server)
+    need_acls(server)
     return await store_token(server, args.acl_token, args.create)
 
 
 async def _clone(server: ServerDoor, args: ACLTokenSetRequest) -> ACLToken:
-    primary_only(server)
+    need_acls(server)
     original = server.store.token_by_accessor(args.acl_token.accessor_id)
     if original is None or expired(original, server.wall()):
         raise no_such_token()
@@ -189,7 +189,7 @@ def _changed(server: ServerDoor, token: ACLToken) -> ACLToken:
 
 
 async def _delete(server: ServerDoor, args: ACLTokenDeleteRequest) -> str:
-    primary_only(server)
+    need_acls(server)
     if not is_uuid(args.token_id):
         raise Invalid("Accessor ID is missing or an invalid UUID")
     if args.token_id == ANONYMOUS:

@@ -320,12 +320,12 @@ class AgentDoor(Protocol):
 
     def wall(self) -> float: ...
 
-    # what more than one question or command is needed for
+    # what more than one question or errand is needed for
     async def ask(self, question: Question) -> Answer:
         """Have a read answered, wherever that can be done. CtlError."""
 
-    async def tell(self, command: Command) -> object:
-        """Have a write carried out. CtlError."""
+    async def run(self, errand: Errand) -> Any:
+        """Have an action done by a server that can. CtlError."""
 
     # life
     async def join(self, address: str, wan: bool) -> None: ...

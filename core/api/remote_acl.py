@@ -24,7 +24,7 @@ from core.api import acl_tokens as tokens
 from core.api import remote_acl_structs as structs
 from core.api.acl_requests import ById, ByIds, TokenFound, TokenList, TokenRead
 from core.api.endpoint import Action, Question
-from core.api.remote_kinds import ActionRemote, ReadRemote, Remote, WriteRemote
+from core.api.remote_kinds import ActionRemote, ReadRemote, Remote
 from core.api.remote_structs import DCSpecificRequest
 from core.codec import wire
 from core.store.acl_structs import (
@@ -265,7 +265,7 @@ CHANGES: tuple[Remote, ...] = (
     _same(acl_methods.DELETE_RULE, requests.ACLBindingRuleDeleteRequest, *_FLAG),
     _same(acl_login.LOGIN, requests.ACLLoginRequest, *_TOKEN),
     _same(acl_login.LOGOUT, requests.ACLLogoutRequest, *_FLAG),
-    WriteRemote(acl_legacy.APPLY, LegacyACLRequest, lambda made: made or "", wire.text),
+    _same(acl_legacy.APPLY, LegacyACLRequest, str, wire.text),
 )
 
 OTHERS: tuple[Remote, ...] = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -18,13 +19,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from agent.jwt_documents import KEPT, LARGEST, LEAST, Documents
 from agent.world import World
 from core.errors import Unavailable
+from tests.agent.rpc_certs import Authority
 from tests.harness import Agent, own_address
 
 
 class Issuer:
     """An HTTP server that counts what it is asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, host: str = "") -> None:
         issuer = self
         self.documents: dict[str, bytes] = {}
         self.asked: list[str] = []
@@ -49,10 +51,14 @@ class Issuer:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer((own_address(), 0), Handler)
+        self.server = ThreadingHTTPServer((host or own_address(), 0), Handler)
         self.server.daemon_threads = True
-        host, port = self.server.server_address[:2]
-        self.url = f"http://{host!s}:{port}"
+        port = self.server.server_address[1]
+        host = str(self.server.server_address[0])
+        self.url = f"http://{host}:{port}"
+        if tls is not None:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
+            self.url = self.url.replace("http:", "https:")
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
@@ -136,6 +142,23 @@ def test_an_authority_that_is_none(issuer: Issuer) -> None:
     for ca in ("", "x", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"):
         with pytest.raises(Unavailable):
             asyncio.run(_fetched(issuer, url, ca))
+
+
+def test_the_authority_that_vouches_counts(tmp_path: Path) -> None:
+    authority, other = Authority(tmp_path, "ours"), Authority(tmp_path, "other")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    host = own_address()
+    tls.load_cert_chain(*authority.issue("issuer", host))
+    issuer = Issuer(tls, host)
+    issuer.documents["/keys"] = b"1"
+    try:
+        url = f"{issuer.url}/keys"
+        assert asyncio.run(_fetched(issuer, url, Path(authority.ca_file).read_text())) == b"1"
+        for ca in ("", Path(other.ca_file).read_text()):
+            with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
+                asyncio.run(_fetched(issuer, url, ca))
+    finally:
+        issuer.close()
 
 
 def test_a_login_at_a_real_agent(issuer: Issuer, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable
 from typing import Any, cast
 
 from core.acl.access import Authorizer
@@ -15,7 +16,6 @@ from core.api.acl_common import go_time
 from core.api.endpoint import (
     AgentDoor,
     Answer,
-    Command,
     Errand,
     Outcome,
     Query,
@@ -23,7 +23,6 @@ from core.api.endpoint import (
     Reply,
     Request,
     ServerDoor,
-    Settled,
 )
 from core.api.remote import REMOTES
 from core.api.router import Router
@@ -136,15 +135,6 @@ class PretendedServer:
     async def carry_out(self, work: Any) -> Any:
         if isinstance(work, Question):
             return self.answer(work)
-        if isinstance(work, Command):
-            authorizer = self.known(work.token)
-            if work.write.permit is not None:
-                work.write.permit(authorizer, self.store, work.args)
-            data = work.write.prepare(self.store, work.args)
-            result = data.result if isinstance(data, Settled) else await self.raft.apply(data)
-            if isinstance(result, CtlError):
-                raise result
-            return result
         action = work.action
         if action.permit is not None:
             action.permit(self.known(work.token), work.args)
@@ -185,15 +175,13 @@ class Client:
         answer: Answer = await self._done(question)
         return answer
 
-    async def tell(self, command: Command) -> object:
-        return await self._done(command)
+    async def run(self, errand: Errand) -> Any:
+        return await self._done(errand)
 
     async def _done(self, work: Any) -> Any:
         if not self.remote:
             return await self.server.carry_out(work)
-        name = work.read.rpc if isinstance(work, Question) else None
-        name = name or (work.write.rpc if isinstance(work, Command) else work.action.rpc)
-        remote = REMOTES[name]
+        remote = REMOTES[work.read.rpc if isinstance(work, Question) else work.action.rpc]
         body = msgpack.decode(msgpack.encode(remote.request(work, "dc1")))
         try:
             outcome = await self.server.carry_out(remote.accept(body))
@@ -227,8 +215,9 @@ class Client:
     async def _reply(self, outcome: Outcome) -> Reply:
         if isinstance(outcome, Reply):
             return outcome
-        if isinstance(outcome, Question | Command | Errand):
+        if isinstance(outcome, Question | Errand):
             return outcome.render(await self._done(outcome))
+        assert isinstance(outcome, Awaitable)
         return await outcome
 
     def ok(self, method: str, url: str, body: Any = None, token: str = ROOT) -> Any:

@@ -248,6 +248,7 @@ def test_servers_without_acls_refuse_the_actions_of_others(client: Client) -> No
     client.server.acl = AclSettings(enabled=False)  # the client believes that they are on
     assert client.refused("PUT", "/v1/acl/token", {}) == "401 ACL support disabled"
     assert client.refused("PUT", "/v1/acl/bootstrap") == "401 ACL support disabled"
+    assert client.refused("PUT", "/v1/acl/create", {}) == "401 ACL support disabled"
 
 
 def test_lists_of_tokens(client: Client) -> None:
