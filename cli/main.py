@@ -32,6 +32,7 @@ GROUPS = {
     "event": "event",
     "query": "query",
     "watch": "watch",
+    "wait": "wait",
     "changes": "changes",
     "template": "template",
     "session": "session",
