@@ -132,7 +132,8 @@ async def _execute(door: ServerDoor, args: ExecuteRequest) -> Executed:
         server.store, query, seen, args.source, args.agent, server.datacenter, server.chance
     )
     found = Found(query.service.service, prepared.limited(nodes, args.limit), query.dns, server.datacenter)
-    filtered = len(seen) < len(everything)
+    # As everywhere, those without a token are not told.
+    filtered = bool(args.token) and len(seen) < len(everything)
     if not nodes:
         found = await _fail_over(server, query, args, found)
     return Executed(found, contact, known, filtered)
@@ -147,7 +148,7 @@ async def _execute_remote(door: ServerDoor, args: ExecuteRemoteRequest) -> Execu
     seen = [item for item in everything if sees_instance(judge, item)]
     server.chance.shuffle(seen)
     found = Found(query.service.service, prepared.limited(seen, args.limit), query.dns, server.datacenter)
-    return Executed(found, *_standing(server), filtered=len(seen) < len(everything))
+    return Executed(found, *_standing(server), filtered=bool(args.token) and len(seen) < len(everything))
 
 
 async def _fail_over(server: _Server, query: PreparedQuery, args: ExecuteRequest, found: Found) -> Found:

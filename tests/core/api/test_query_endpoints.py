@@ -375,6 +375,8 @@ def test_executing_shows_what_the_token_may_see(server: QueryServer) -> None:
     assert len(execute(server, "with")["Nodes"]) == 4
     nothing = run(server, query_execute.errand(ExecuteRequest("q", token="no")))
     assert (nothing.found.nodes, nothing.filtered) == ([], True)
+    nobody = run(server, query_execute.errand(ExecuteRequest("q")))
+    assert (nobody.found.nodes, nobody.filtered) == ([], False)
     remote = ExecuteRemoteRequest("dc1", PreparedQuery(service=ServiceQuery("web")), token="no")
     assert run(server, query_execute.remote_errand(remote)).found.nodes == []
     with pytest.raises(Denied, match="ACL not found"):
