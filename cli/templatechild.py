@@ -66,7 +66,7 @@ class Companion:
             return
         self._tell_at = None
         if self._child.reload:
-            self._supervisor.signal(signal.Signals[self._child.reload])
+            self._supervisor.signal(int(signal.Signals[self._child.reload]))
         else:
             self.stop()
             self.start()
@@ -78,9 +78,9 @@ class Companion:
 
     def stop(self) -> None:
         """End it: the kill signal, and KILL after the kill timeout."""
-        if not self.running:
+        if not self.running or self.code is not None:
             return
-        self._supervisor.signal(signal.Signals[self._child.kill])
+        self._supervisor.signal(int(signal.Signals[self._child.kill]))
         deadline = time.monotonic() + self._child.kill_timeout
         while self.code is None and time.monotonic() < deadline:
             for number in self._supervisor.wait(deadline - time.monotonic()):
