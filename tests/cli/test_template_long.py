@@ -1,0 +1,141 @@
+"""`ctl template` through many changes, kills and signals: the file stays whole, nobody stays behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_template import Running, _environment
+from tests.harness import CTL, Agent, until
+
+TEMPLATE = """begin
+{{ range services }}{{ .Name }}: {{ range service .Name "any" }}{{ .ID }}={{ .Address }} {{ end }}
+{{ end }}{{ range tree "app" }}{{ .Key }}={{ .Value }}
+{{ end }}{{ keyOrDefault "top" "none" }}
+end
+"""
+CHANGES = 1000
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
+    with Agent(tmp_path_factory.mktemp("agent")) as running:
+        yield running
+
+
+def _change(agent: Agent, chance: random.Random) -> None:
+    name, number = chance.choice(["web", "db", "cache"]), chance.randint(1, 4)
+    key = f"app/{chance.choice('abc')}/{number}"
+    kind = chance.randrange(5)
+    if kind == 0:
+        body = {"ID": f"{name}{number}", "Name": name, "Address": f"10.0.0.{chance.randint(1, 99)}"}
+        agent.http("PUT", "/v1/agent/service/register", json.dumps(body))
+    elif kind == 1:
+        agent.http("PUT", f"/v1/agent/service/deregister/{name}{number}")
+    elif kind == 2:
+        agent.http("DELETE", f"/v1/kv/{chance.choice([key, 'top', 'app/a?recurse'])}")
+    else:
+        agent.http("PUT", f"/v1/kv/{chance.choice([key, 'top'])}", str(chance.random()))
+
+
+def test_a_thousand_changes_end_in_a_fresh_render(agent: Agent, tmp_path: Path) -> None:
+    """The file is never torn or empty, kills of the runner included, and true in the end."""
+    (tmp_path / "t.ctmpl").write_text(TEMPLATE)
+    target, torn, stopping = tmp_path / "out", [], threading.Event()
+
+    def look() -> None:
+        while not stopping.wait(0.002):
+            text = target.read_text()
+            if not (text.startswith("begin\n") and text.endswith("\nend\n")):
+                torn.append(text)
+
+    chance = random.Random(7)
+    runner = Running(agent, tmp_path, "-template", "t.ctmpl:out")
+    until("the first file", target.exists)
+    watching = threading.Thread(target=look)
+    watching.start()
+    try:
+        for number in range(CHANGES):
+            _change(agent, chance)
+            if number % 250 == 125:
+                os.kill(runner.process.pid, signal.SIGKILL)
+                runner.process.wait()
+                runner = Running(agent, tmp_path, "-template", "t.ctmpl:out")
+        fresh = tmp_path / "fresh"
+        words = [*CTL, "template", "-template", "t.ctmpl:fresh", "-once"]
+        subprocess.run(words, cwd=tmp_path, env=_environment(agent), check=True, timeout=30)
+        until("the same text", lambda: target.read_text() == fresh.read_text())
+        assert not torn
+        assert runner.end() == 12
+    finally:
+        stopping.set()
+        watching.join()
+        runner.__exit__()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 12),  # the kill signal
+        (signal.SIGTERM, 128 + signal.SIGTERM),  # passed on; we end as the child ends
+        (signal.SIGQUIT, 128 + signal.SIGQUIT),
+        (signal.SIGKILL, -signal.SIGKILL),
+    ],
+)
+def test_signals_with_a_child(agent: Agent, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    (tmp_path / "a.ctmpl").write_text("{{ 1 }}")
+    with Running(
+        agent, tmp_path, "-template", "a.ctmpl:a", "-exec", "echo $$ > pid; exec sleep 1000"
+    ) as runner:
+        pid = int(until("the child", lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()))
+        assert runner.end(number) == code
+        until("the end of the child", lambda: not _alive(pid))
+
+
+def test_hup_starts_the_child_anew(agent: Agent, tmp_path: Path) -> None:
+    (tmp_path / "a.ctmpl").write_text("{{ 1 }}")
+    with Running(
+        agent, tmp_path, "-template", "a.ctmpl:a", "-exec", "echo $$ >> pid; exec sleep 1000"
+    ) as runner:
+        until("the child", lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+        runner.process.send_signal(signal.SIGHUP)
+        until("the next", lambda: (tmp_path / "pid").read_text().count("\n") == 2)
+        first, second = map(int, (tmp_path / "pid").read_text().split())
+        assert not _alive(first) and _alive(second)
+        assert runner.end() == 12
+        until("the end of the child", lambda: not _alive(second))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
+def test_signals_while_waiting(agent: Agent, tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "a.ctmpl").write_text('{{ key "never" }}')
+    with Running(agent, tmp_path, "-template", "a.ctmpl:a") as runner:
+        until("the wait", lambda: "waits for key(never)" in runner.log.read_text())
+        assert runner.end(number) == 12
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_signals_while_a_command_runs(agent: Agent, tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "a.ctmpl").write_text("{{ 1 }}")
+    with Running(agent, tmp_path, "-template", "a.ctmpl:a:echo $$ > pid; exec sleep 1000") as runner:
+        pid = int(
+            until("the command", lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+        )
+        assert runner.end(number) == (12 if number != signal.SIGKILL else -signal.SIGKILL)
+        until("the end of the command", lambda: not _alive(pid))
