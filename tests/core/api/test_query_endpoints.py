@@ -366,6 +366,7 @@ def test_executing_shows_what_the_token_may_see(server: QueryServer) -> None:
             "t": Only("service:read web", "node:read n1"),
             "own": Only("service:read", "node:read"),
             "no": Only(),
+            "": Only(),
         }
     )
     errand = ask("GET", "/v1/query/q/execute")
