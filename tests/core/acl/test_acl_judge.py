@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, cast
 
 import pytest
@@ -54,6 +55,23 @@ def test_it_judges_as_a_scan_of_all_rules_would(policies: list[list[Rule]], defa
         if resource in ("key", "node"):
             assert real.allows_below(resource, name, access) == naive.allows_below(resource, name, access)
             assert real.allows_any(resource, access) == naive.allows_any(resource, access)
+
+
+def test_all_ways_to_nest_rules() -> None:
+    """Every choice of a level, or none, for three nested prefixes and the exact name."""
+    places = (("", False), ("a", False), ("ab", False), ("ab", True))
+    for levels in itertools.product(("", "deny", "read", "list", "write"), repeat=len(places)):
+        some = [
+            Rule("key", name, exact, cast(Any, level))
+            for (name, exact), level in zip(places, levels, strict=True)
+            if level
+        ]
+        real = Judge("a", Rights([("p", Policy(tuple(some)))]), "deny", "n1", key_list=True)
+        naive = Naive(some, "deny")
+        for name, access in itertools.product(("", "a", "ab", "abc", "b"), ("read", "list", "write")):
+            assert real.allows("key", name, cast(Any, access)) == naive.allows("key", name, access), some
+            below = naive.allows_below("key", name, access)
+            assert real.allows_below("key", name, cast(Any, access)) == below, some
 
 
 @given(st.lists(named_rules, min_size=1, max_size=30), names)
