@@ -120,7 +120,7 @@ class Wire:
             + date
             + lines
             + kind
-            + b"Transfer-Encoding: chunked\r\n\r\n"
+            + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
         )
 
 
