@@ -1,7 +1,8 @@
 """What templates ask for, fetched and kept current: a blocking query per dependency, on threads.
 
-An agent takes so many connections of one client over TCP (limits.http_max_conns_per_client, 200): beyond
-WATCHERS dependencies, threads take turns among several."""
+An agent takes so many connections of one client over TCP (limits.http_max_conns_per_client, 200), and
+threads cost memory. So only so many dependencies have a thread and a connection of their own; a few threads
+go round among the others with short waits."""
 
 from __future__ import annotations
 
@@ -21,8 +22,10 @@ from core.template.deps import DatacentersDep, Dependency, FileDep, NodeDep
 from core.template.render import MISSING
 from core.template.settings import Settings
 
-WATCHERS = 100
-TURN = 4.0  # seconds that a round among the dependencies of one thread takes
+WATCHERS_TCP, WATCHERS_UNIX = 80, 800
+ROUNDERS = 10
+ROUND = 1.0  # seconds that going round takes, longer when that would be too many questions
+QUESTIONS_PER_SECOND = 20  # of one thread that goes round
 FILES_EVERY = 2.0
 DATACENTERS_EVERY = 10.0
 MARGIN = 10.0  # seconds that an answer may take beyond its wait
@@ -39,9 +42,11 @@ class Brain:
         self.news = News()
         self._settings = settings
         self._values: dict[Dependency, Any] = {}
-        self._watchers: list[_Watcher] = []
         self._of: dict[Dependency, _Watcher] = {}
+        self._rounders: list[_Watcher] = []
         self._inbox: queue.SimpleQueue[tuple[Dependency, Any]] = queue.SimpleQueue()
+        unix = Client(settings.agent, environment(settings)).place.unix
+        self._most = WATCHERS_UNIX if unix else WATCHERS_TCP
 
     def lookup(self, dependency: Dependency) -> Any:
         """The answer, MISSING while there is none."""
@@ -52,18 +57,18 @@ class Brain:
         for dependency in set(self._of) - wanted:
             self._of.pop(dependency).drop(dependency)
             self._values.pop(dependency, None)
-        self._watchers = [watcher for watcher in self._watchers if watcher.alive]
         for dependency in sorted(wanted - set(self._of), key=str):
-            self._of[dependency] = self._place(dependency)
+            self._of[dependency] = self._watcher()
+            self._of[dependency].add(_Question(dependency, self._settings))
 
-    def _place(self, dependency: Dependency) -> _Watcher:
-        if len(self._watchers) < WATCHERS:
-            watcher = _Watcher(self._settings, self._tell)
-            self._watchers.append(watcher)
-        else:
-            watcher = min(self._watchers, key=lambda each: each.load)
-        watcher.add(dependency)
-        return watcher
+    def _watcher(self) -> _Watcher:
+        """A thread of its own, or one that goes round."""
+        alone = len(self._of) - sum(rounder.load for rounder in self._rounders)
+        if alone < self._most:
+            return _Watcher(self._settings, self._tell)
+        if len(self._rounders) < ROUNDERS:
+            self._rounders.append(_Watcher(self._settings, self._tell, goes_round=True))
+        return min(self._rounders, key=lambda rounder: rounder.load)
 
     def _tell(self, dependency: Dependency, value: Any) -> None:
         self._inbox.put((dependency, value))
@@ -82,68 +87,81 @@ class Brain:
                 continue
             if isinstance(value, Broken):
                 raise value
-            if self._values.get(dependency, MISSING) != value or dependency not in self._values:
+            if dependency not in self._values or self._values[dependency] != value:
                 self._values[dependency] = value
                 changed.append(dependency)
 
     def close(self) -> None:
         """Let all threads end when their question is answered; they are daemons."""
-        for watcher in self._watchers:
+        for watcher in {*self._of.values(), *self._rounders}:
             watcher.stop()
 
 
 class _Watcher:
-    """A thread with a connection of its own, for one dependency or several in turn."""
+    """A thread with a connection of its own: for one dependency, or going round among several."""
 
-    def __init__(self, settings: Settings, tell: Callable[[Dependency, Any], None]) -> None:
-        self._settings, self._tell = settings, tell
-        self._lock = threading.Lock()
+    def __init__(
+        self, settings: Settings, tell: Callable[[Dependency, Any], None], goes_round: bool = False
+    ) -> None:
+        self._settings, self._tell, self._goes_round = settings, tell, goes_round
         self._questions: dict[Dependency, _Question] = {}
-        self._stopping = threading.Event()
+        self._changed = threading.Condition()
+        self._ended = False
+        self._client: Client | None = None
         self._thread: threading.Thread | None = None
 
     @property
     def load(self) -> int:
         return len(self._questions)
 
-    @property
-    def alive(self) -> bool:
-        return not self._stopping.is_set()
-
-    def add(self, dependency: Dependency) -> None:
-        with self._lock:
-            self._questions[dependency] = _Question(dependency, self._settings)
+    def add(self, question: _Question) -> None:
+        with self._changed:
+            self._questions[question.dependency] = question
+            self._changed.notify()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="template", daemon=True)
             self._thread.start()
 
     def drop(self, dependency: Dependency) -> None:
-        with self._lock:
+        with self._changed:
             self._questions.pop(dependency, None)
-            if not self._questions:
-                self._stopping.set()
+        if not self._goes_round:
+            self.stop()
 
     def stop(self) -> None:
-        self._stopping.set()
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
 
     def _run(self) -> None:
-        client = None
-        while not self._stopping.is_set():
-            with self._lock:
-                questions = list(self._questions.values())
-            wait = self._settings.query_wait if len(questions) == 1 else TURN / max(1, len(questions))
-            for question in questions:
-                if self._stopping.is_set():
+        while True:
+            with self._changed:
+                if self._ended:
                     return
-                try:
-                    client = client or Client(self._settings.agent, environment(self._settings))
-                    found = question.ask(client, wait)
-                except Failure as failure:
-                    client = None
-                    found = question.failed(failure)
-                if found is not None:
-                    self._tell(question.dependency, found[0])
-                self._stopping.wait(question.pause)
+                now = time.monotonic()
+                questions = [question for question in self._questions.values() if question.due_at <= now]
+                if not questions:
+                    times = [question.due_at for question in self._questions.values()]
+                    self._changed.wait(max(0.0, min(times) - now) if times else None)
+                    continue
+                wait = self._settings.query_wait
+                if self._goes_round:
+                    wait = max(ROUND / len(questions), 1 / QUESTIONS_PER_SECOND)
+            for question in questions:
+                if self._ended:
+                    return
+                self._ask(question, wait)
+
+    def _ask(self, question: _Question, wait: float) -> None:
+        try:
+            if self._client is None:
+                self._client = Client(self._settings.agent, environment(self._settings))
+            found = question.ask(self._client, wait)
+        except Failure as failure:
+            self._client = None
+            found = question.failed(failure)
+        if found is not None:
+            self._tell(question.dependency, found[0])
 
 
 class _Question:
@@ -151,7 +169,7 @@ class _Question:
 
     def __init__(self, dependency: Dependency, settings: Settings) -> None:
         self.dependency = dependency
-        self.pause = 0.0  # seconds before the next question
+        self.due_at = 0.0  # when to ask next
         self._settings = settings
         self._index = 0
         self._failures = 0
@@ -161,7 +179,6 @@ class _Question:
 
     def ask(self, client: Client, wait: float) -> tuple[Any] | None:
         """One question; the answer if it is another one. Failure when there is none."""
-        self.pause = 0.0
         if isinstance(self.dependency, FileDep):
             return self._file(self.dependency.path)
         if isinstance(self.dependency, NodeDep) and not self.dependency.name and not self._own_node:
@@ -181,9 +198,9 @@ class _Question:
         index, before = response.index, self._index
         self._index = 0 if index < before else index
         if isinstance(self.dependency, DatacentersDep):
-            self.pause = DATACENTERS_EVERY
+            self.due_at = time.monotonic() + DATACENTERS_EVERY
         elif not index:
-            self.pause = 1.0  # an agent never says 0; whoever does would have us spin
+            self.due_at = time.monotonic() + 1.0  # an agent never says 0; whoever does would have us spin
         if index and index == before:
             return None
         try:
@@ -209,15 +226,16 @@ class _Question:
         if retry.attempts and self._failures >= retry.attempts:
             return (Broken(f"{self.dependency}: {failure} (attempt {self._failures}, none left)"),)
         delay = min(retry.most, retry.backoff * 2 ** min(self._failures - 1, 30))
-        self.pause = delay * random.uniform(0.75, 1.25)
+        pause = delay * random.uniform(0.75, 1.25)
+        self.due_at = time.monotonic() + pause
         if self._settings.log_level in ("TRACE", "DEBUG", "INFO", "WARN"):
             from cli.call import note
 
-            note(f"[WARN] {self.dependency}: {failure}; next try in {self.pause:.3g}s")
+            note(f"[WARN] {self.dependency}: {failure}; next try in {pause:.3g}s")
         return None
 
     def _file(self, path: str) -> tuple[Any] | None:
-        self.pause = FILES_EVERY
+        self.due_at = time.monotonic() + FILES_EVERY
         try:
             found = os.stat(path)
             seen: tuple[int, ...] = (found.st_mtime_ns, found.st_size, found.st_ino)

@@ -148,8 +148,12 @@ class Runner:
             self._complain_at = None
         elif self._complain_at is not None and time.monotonic() >= self._complain_at:
             self._complain_at = None
-            for number, dependency in missing:
-                self._log("WARN", f"{self._tasks[number].output.name} still waits for {dependency}")
+            for number in sorted({number for number, _ in missing}):
+                waits = [str(dependency) for at, dependency in missing if at == number]
+                more = f" and {len(waits) - 5} more" if len(waits) > 5 else ""
+                self._log(
+                    "WARN", f"{self._tasks[number].output.name} still waits for {', '.join(waits[:5])}{more}"
+                )
 
     # --- passes ------------------------------------------------------------------------------------
 

@@ -5,16 +5,24 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import dns.exception
+import dns.resolver
 import pytest
 
+from cli import templatefetch
+from core.template import deps
+from core.template.render import MISSING
+from core.template.settings import Settings
 from tests.cli.test_template import Running, _environment
-from tests.harness import CTL, Agent, until
+from tests.harness import CTL, Agent, own_address, until
 
 TEMPLATE = """begin
 {{ range services }}{{ .Name }}: {{ range service .Name "any" }}{{ .ID }}={{ .Address }} {{ end }}
@@ -79,6 +87,76 @@ def test_a_thousand_changes_end_in_a_fresh_render(agent: Agent, tmp_path: Path) 
         stopping.set()
         watching.join()
         runner.__exit__()
+
+
+def test_more_dependencies_than_connections(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has no connection of its own is asked for in turns, and not much later."""
+    monkeypatch.setattr(templatefetch, "WATCHERS_TCP", 2)
+    monkeypatch.setattr(templatefetch, "ROUNDERS", 1)
+    brain = templatefetch.Brain(Settings(agent={"http-addr": agent.base}))
+    wanted = {deps.KeyDep(f"many/{number}") for number in range(12)}
+    seen: dict[deps.Dependency, Any] = {}
+
+    def all_are(value: str | None) -> bool:
+        for each in brain.changes():
+            found = brain.lookup(each)
+            seen[each] = found.Value if found else None
+        return len(seen) == 12 and set(seen.values()) == {value}
+
+    threads = threading.active_count()
+    brain.want(wanted)
+    until("the first answers", lambda: all_are(None))
+    assert threading.active_count() <= threads + 3
+    for number in range(12):
+        agent.http("PUT", f"/v1/kv/many/{number}", b"new")
+    until("all changes", lambda: all_are("new"))
+    brain.want(set())
+    assert brain.lookup(deps.KeyDep("many/1")) is MISSING
+    brain.close()
+
+
+@pytest.mark.skipif(shutil.which("dnsmasq") is None, reason="needs dnsmasq")
+def test_dnsmasq_serves_what_was_rendered(agent: Agent, tmp_path: Path) -> None:
+    (tmp_path / "t.ctmpl").write_text(
+        '{{ range service "db" "any" }}{{ .Address }} {{ .ID }}.test\n{{ end }}'
+    )
+    address, port = own_address(), 5353
+    server = (
+        f"exec dnsmasq -k -p {port} -a {address} --bind-interfaces --no-resolv --no-hosts --local=/test/ "
+        f"--user=root --pid-file= --addn-hosts={tmp_path}/hosts"
+    )
+
+    def lookup(name: str) -> list[str]:
+        resolver = dns.resolver.Resolver(configure=False)
+        resolver.nameservers, resolver.port, resolver.lifetime = [address], port, 1.0
+        try:
+            return sorted(record.to_text() for record in resolver.resolve(name, "A"))
+        except dns.exception.DNSException:
+            return []
+
+    def register(number: int) -> None:
+        body = {"ID": f"db{number}", "Name": "db", "Address": f"10.9.0.{number}"}
+        agent.http("PUT", "/v1/agent/service/register", json.dumps(body))
+
+    register(1)
+    flags = (
+        "-template",
+        "t.ctmpl:hosts",
+        "-exec",
+        server,
+        "-exec-reload-signal",
+        "HUP",
+        "-exec-kill-signal",
+        "TERM",
+    )
+    with Running(agent, tmp_path, *flags) as runner:
+        until("the first answer", lambda: lookup("db1.test") == ["10.9.0.1"])
+        register(2)
+        until("the second service", lambda: lookup("db2.test") == ["10.9.0.2"])
+        agent.http("PUT", "/v1/agent/service/deregister/db1")
+        until("the first is gone", lambda: lookup("db1.test") == [])
+        assert runner.end() == 12
+    assert lookup("db2.test") == []
 
 
 def _alive(pid: int) -> bool:
