@@ -36,17 +36,24 @@ class AuditSink(Struct, frozen=True):
     rotate_max_files: int = 0
 
 
-def audit_sinks(enabled: bool, given: dict[str, Any]) -> list[AuditSink]:
-    """The sinks of the block, none when it is not enabled. ConfigError."""
+def audit_sinks(enabled: bool, given: Any) -> list[AuditSink]:
+    """The sinks of the block, none when it is not enabled: a map by names, or what HCL makes of blocks, a
+    list of such maps. ConfigError."""
     if not enabled:
         return []
-    if not given:
+    blocks = given if isinstance(given, list) else [given or {}]
+    if not all(isinstance(block, dict) for block in blocks):
+        raise ConfigError('audit.sink: blocks were expected: sink "NAME" { type = "file", path = "..." }')
+    sinks = [_sink(name, fields) for block in blocks for name, fields in block.items()]
+    if not sinks:
         raise ConfigError('audit.enabled needs a sink: audit { sink "NAME" { type = "file", path = "..." } }')
-    return [_sink(name, fields) for name, fields in given.items()]
+    return sinks
 
 
 def _sink(name: str, fields: Any) -> AuditSink:
     where = f'audit.sink "{name}"'
+    if isinstance(fields, list) and len(fields) == 1:
+        fields = fields[0]
     if not isinstance(fields, dict):
         raise ConfigError(f"{where}: a block with type and path was expected")
     unknown = sorted(fields.keys() - _KNOWN)

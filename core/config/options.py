@@ -428,7 +428,7 @@ VARIOUS = [
     O("segments", "any", None, "Network segments.", unused=ENTERPRISE),
     O("partition", "string", "", "Admin partition.", "partition", since="1.21", unused=ENTERPRISE),
     O("audit.enabled", "bool", False, "Write a line for each request to the API."),
-    O("audit.sink", "opaque", {}, "Files for them: path, mode, rotate_bytes, rotate_duration, ..."),
+    O("audit.sink", "any", None, "Files for them: path, mode, rotate_bytes, rotate_duration, ..."),
     O("audit.rpc_enabled", "bool", False, "Audit RPC.", since="1.21", unused="only the HTTP API is audited"),
     O("license_path", "string", "", "Licence.", "license-path", since="1.21", unused=ENTERPRISE),
     O("cloud", "any", None, "Vendor cloud.", since="1.21", unused=CLOUD, secret=True),

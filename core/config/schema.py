@@ -10,7 +10,7 @@ A leaf is named by its type:
     durations                    durations by name
     headers                      lists of strings by name
     opaque opaques               a map, a list of maps, whose keys are nobody's business here
-    any                          accepted unseen (options without effect)"""
+    any                          accepted unseen: options without effect, and `audit.sink`"""
 
 from __future__ import annotations
 

@@ -19,6 +19,9 @@ from agent.audit import QUEUE, Audit, Event
 from agent.logsinks import FileSink
 from agent.masking import HIDDEN, mask
 from core.config.audit import AuditSink, audit_sinks
+from core.config.flags import Flags
+from core.config.formats import Source
+from core.config.load import load
 from core.errors import ConfigError
 from tests.harness import Agent, until
 
@@ -196,6 +199,24 @@ def test_the_block_as_consul_enterprise_spells_it() -> None:
     (sink,) = audit_sinks(True, given)
     assert sink == AuditSink("My sink", "data/audit/audit.json", 0o640, 25165824, 24 * 3600 * 10**9, 15)
     assert audit_sinks(False, given) == []
+
+
+def test_the_block_in_hcl() -> None:
+    text = """
+        data_dir = "/x"
+        audit {
+          enabled = true
+          sink "a" { type = "file" path = "/a/audit.json" rotate_bytes = 100 }
+          sink "b" { path = "/b/audit.json" mode = "0640" rotate_duration = "1h" }
+        }"""
+    config = load([Source("audit.hcl", "hcl", text)], Flags(), hostname="h")
+    sinks = audit_sinks(config["audit.enabled"], config["audit.sink"])
+    assert sinks == [
+        AuditSink("a", "/a/audit.json", rotate_bytes=100),
+        AuditSink("b", "/b/audit.json", 0o640, rotate_duration=3600 * 10**9),
+    ]
+    with pytest.raises(ConfigError, match="needs a sink"):
+        load([Source("x", "hcl", 'data_dir = "/x" audit { enabled = true }')], Flags(), hostname="h")
 
 
 @pytest.mark.parametrize(
