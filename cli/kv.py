@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from cli.command import Argument, Command, Failure, Flag, Usage
+from cli.kvtools import COMMANDS as TOOLS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -359,4 +360,5 @@ COMMANDS = (
         server=True,
         failure="Error! Failed writing data",
     ),
+    *TOOLS,
 )

@@ -211,10 +211,10 @@ class Agent:
         return socket.create_connection((self.address, self.http_port), timeout)
 
     def ctl(
-        self, *words: str, stdin: bytes = b"", timeout: float = 30.0
+        self, *words: str, stdin: bytes = b"", timeout: float = 30.0, **more: str
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run `ctl` against this agent."""
-        environment = ENVIRONMENT | self._environment | {"CONSUL_HTTP_ADDR": self.base}
+        """Run `ctl` against this agent; `more` are variables of its environment."""
+        environment = ENVIRONMENT | self._environment | {"CONSUL_HTTP_ADDR": self.base} | more
         command = [*self.prefix, *CTL, *words]
         return subprocess.run(
             command, cwd=ROOT, env=environment, input=stdin, capture_output=True, timeout=timeout, check=False

@@ -17,7 +17,7 @@ from core.template.values import Function
 
 # What an expression of a template can raise: its own mistakes, in Python's words.
 _MISTAKES = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
-_MISSING = "Jinja2 templates need the package jinja2: install it, or write the template in Go's language"
+_MISSING = "Jinja2 templates need the package Jinja2, which is not installed here"
 
 
 class JinjaTemplate:
