@@ -21,24 +21,38 @@ PANELS = {"agent": "Which agent to ask", "output": "Output"}
 
 def show_help(path: tuple[str, ...], name: str) -> None:
     """Print the page of a command, a group, or of all when `path` is empty. Usage when there is none."""
-    application = build(sys.stdout.isatty())
-    if path and not _known(path):
+    commands = _below(path)
+    if not commands:
         raise Usage(f"Error: no help on `{' '.join(path)}`: no such command")
+    application = build(commands, sys.stdout.isatty())
     typer.main.get_command(application)(args=[*path, "--help"], prog_name=name, standalone_mode=False)
 
 
-def tree() -> dict[str, Command]:
-    """Every declared command by its path, in the order of the top-level page."""
+def tree(first: str = "") -> dict[str, Command]:
+    """Every declared command by its path, in the order of the top-level page; `first`: only of this word."""
     commands: dict[str, Command] = {}
     for word, group in GROUPS.items():
-        for path, command in load(group).items():
-            if path.split()[0] == word and not command.hidden:
-                commands[path] = command
+        if first in ("", word):
+            for path, command in load(group).items():
+                if path.split()[0] == word and not command.hidden:
+                    commands[path] = command
     return commands
 
 
-def build(pretty: bool) -> typer.Typer:
-    """The application for help. `pretty` lays pages out for a terminal."""
+def _below(path: tuple[str, ...]) -> dict[str, Command]:
+    """The commands that the page of `path` shows; other groups are not even loaded."""
+    if not path:
+        return tree()
+    wanted = " ".join(path)
+    return {
+        known: command
+        for known, command in tree(path[0]).items()
+        if known == wanted or known.startswith(wanted + " ")
+    }
+
+
+def build(commands: dict[str, Command], pretty: bool) -> typer.Typer:
+    """The application for the help on `commands`. `pretty` lays pages out for a terminal."""
     settings: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
     mode: Literal["rich"] | None = "rich" if pretty else None
     top = typer.Typer(
@@ -49,8 +63,9 @@ def build(pretty: bool) -> typer.Typer:
         epilog=_text("`--help` after any command shows its flags and an example.", pretty),
         cls=_InOrder,
     )
+    top.callback()(_nothing)  # so that typer keeps the group even around a single command
     groups = {"": top}
-    for path, command in tree().items():
+    for path, command in commands.items():
         *above, last = path.split()
         parent = top
         for depth, word in enumerate(above, 1):
@@ -77,10 +92,8 @@ class _InOrder(typer.core.TyperGroup):
         return list(SUMMARIES)
 
 
-def _known(path: tuple[str, ...]) -> bool:
-    commands = tree()
-    wanted = " ".join(path)
-    return wanted in commands or any(known.startswith(wanted + " ") for known in commands)
+def _nothing() -> None:
+    """What typer calls before the page of a command."""
 
 
 def _page(command: Command) -> str:

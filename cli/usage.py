@@ -25,6 +25,8 @@ SUMMARIES = {
     "event": "Fire and list user events",
     "query": "Prepared queries, and questions to all agents",
     "watch": "Run a command, or print, on every change",
+    "wait": "Wait for something to be so, in a script",
+    "changes": "What happens in the cluster, in order",
     "template": "Keep files true to the cluster, and run commands",
     "session": "Sessions, which hold locks",
     "lock": "Run a command while holding a lock",

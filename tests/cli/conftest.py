@@ -8,7 +8,6 @@ import io
 import json
 import os
 import pty
-import select
 import socket
 import subprocess
 import sys
@@ -359,36 +358,40 @@ def spawn(clean_environment):
 
 
 @pytest.fixture
-def terminal(clean_environment):
-    """Run a command on a pseudo-terminal of a given width; its output as text."""
+def terminal(clean_environment, monkeypatch: pytest.MonkeyPatch):
+    """Run a command in this process, on a pseudo-terminal of a given width; its output as text."""
 
     def call(*words, columns=80, env=None):
         leader, follower = pty.openpty()
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": str(columns), **(env or {})}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cli", *words],
-            stdin=follower,
-            stdout=follower,
-            stderr=follower,
-            env=environment,
-        )
-        os.close(follower)
-        output = b""
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            if not select.select([leader], [], [], 0.1)[0]:
-                continue
-            try:
-                piece = os.read(leader, 65536)
-            except OSError:
-                break
-            if not piece:
-                break
-            output += piece
+        pieces = []
+        reader = threading.Thread(target=lambda: pieces.extend(everything(leader)))
+        reader.start()
+        with monkeypatch.context() as patch:
+            for name, value in {"COLUMNS": str(columns), **(env or {})}.items():
+                patch.setenv(name, value)
+            with open(follower, "r+b", buffering=0) as raw:
+                screen = io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", write_through=True)
+                for name in ("stdin", "stdout", "stderr"):
+                    patch.setattr(sys, name, screen)
+                code = run(list(words))
+                screen.close()
+        reader.join(20)
         os.close(leader)
-        return Result(process.wait(10), output.replace(b"\r\n", b"\n"), "")
+        return Result(code, b"".join(pieces).replace(b"\r\n", b"\n"), "")
 
     return call
+
+
+def everything(descriptor):
+    """What can be read from a pseudo-terminal until its other side is closed."""
+    while True:
+        try:
+            piece = os.read(descriptor, 65536)
+        except OSError:
+            return
+        if not piece:
+            return
+        yield piece
 
 
 def eventually(condition, seconds=10.0):

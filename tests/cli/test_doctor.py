@@ -236,7 +236,6 @@ def test_encrypted_gossip(tmp_path):
             assert [f["Status"] for f in of(findings, "gossip udp")] == ["ok", "ok"]
             assert [f["Status"] for f in of(findings, "gossip tcp")] == ["ok"]
             assert "LAN: all 2 members have the primary key" in [f["Text"] for f in of(findings, "keys")]
-            client.kill9()
             (server.data_dir / "serf" / "local.keyring").unlink()
             assert "the key is not at hand" in of(examine(server), "gossip")[0]["Text"]
 

@@ -88,7 +88,7 @@ def path_with_ctl(tmp_path, monkeypatch):
 
 
 CASES = {
-    "ctl kv g": "get",
+    "ctl kv ge": "get",
     "ctl kv get a": "a/",
     "ctl kv get a/": "a/b|a/c d|a/e:f|a/g/",
     "ctl services show d": "db",

@@ -139,7 +139,7 @@ def test_any_words_parse_or_are_refused(words):
         ([], 127, "Usage: ctl"),
         (["nosuch"], 127, 'Error: no such command: "nosuch"'),
         (["membres"], 127, 'Error: no such command: "membres"; did you mean `ctl members`?'),
-        (["session", "list"], 127, "Error: no such command"),
+        (["namespace", "list"], 127, "Error: no such command"),
         (["kv"], 1, "Usage: ctl kv <command>"),
         (["kv", "nosuch"], 1, "Usage: ctl kv <command>"),
         (["services", "nosuch"], 1, "Usage: ctl services <command>"),

@@ -92,10 +92,12 @@ def test_maintenance_nodes_and_the_rest(real):
 
 
 @pytest.mark.parametrize("kind", ["key test", "keyprefix t", "services", "nodes", "service consul", "checks"])
-def test_watch_types(real, kind):
-    ok(real, "kv", "put", "test", "1")
+def test_watch_types(real, ctl, kind):
+    real.put("/v1/kv/test", "1")
     for format in ("plain", "json", "yaml", "table"):
-        assert ok(real, "watch", *kind.split(), "--once", "-o", format)
+        shown = ctl("watch", *kind.split(), "--once", "-o", format, "-http-addr", real.base)
+        assert (shown.code, shown.err) == (0, "")
+        assert shown.out
 
 
 def environment(agent, **more):
