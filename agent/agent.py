@@ -82,7 +82,7 @@ class Agent:
         )
         self.metrics = settings.metrics(config, world.wall())
         self._telemetry = Telemetry(self.metrics, settings.sinks(config))
-        self._fsm = TimedFSM()
+        self._fsm = TimedFSM(self.metrics)
         self.store = self._fsm.store
         self.tls = settings.rpc_tls(config)
         self.dialer = Dialer(self._loop, self.tls, addresses.bind)

@@ -69,6 +69,7 @@ _COMMANDS: dict[int, tuple[str, str]] = {
     30: ("fsm.federation_state", "?"),
     31: ("fsm.system_metadata", "?"),
 }
+_MOST = 1024  # times that are kept untold
 _IGNORED = 128  # the bit that says that a command may be unknown
 _OPERATIONS = frozenset(
     (
@@ -139,8 +140,9 @@ class Counts:
 class TimedFSM(FSM):
     """The state machine, and how long its commands take."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Metrics) -> None:
         super().__init__()
+        self._metrics = metrics
         self._times: defaultdict[tuple[int, str], list[float]] = defaultdict(list)
 
     def apply(self, index: int, data: bytes, extensions: bytes = b"", term: int = 0) -> object:
@@ -149,7 +151,10 @@ class TimedFSM(FSM):
         result = super().apply(index, data, extensions, term)
         kind = data[0] & ~_IGNORED if data and not extensions else -1
         operation = operation_of(data) if _COMMANDS.get(kind, ("", ""))[1] == "?" else ""
-        self._times[kind, operation].append((perf_counter() - began) * 1000)
+        times = self._times[kind, operation]
+        times.append((perf_counter() - began) * 1000)
+        if len(times) >= _MOST:  # a follower may have no other reason to tell
+            self.collect(self._metrics)
         return result
 
     def collect(self, metrics: Metrics) -> None:
