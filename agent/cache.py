@@ -69,6 +69,15 @@ class Cache:
             return 0
         return int(self._world.now() - entry.failed_at)
 
+    def forget_failing(self, question: Question) -> bool:
+        """Give up an answer that could not be renewed the last time; whether it was so."""
+        key = _key(question)
+        entry = self._entries.get(key)
+        if entry is None or entry.failed_at is None:
+            return False
+        self._drop(key)
+        return True
+
     async def get(self, question: Question) -> tuple[Answer, bool]:
         """The answer, and whether it was at hand. Raises CtlError when it was not and cannot be had."""
         found = self.peek(question)
@@ -129,6 +138,7 @@ class Cache:
             except CtlError:
                 if entry.failed_at is None:
                     entry.failed_at = self._world.now()
+                    self._fire(key)  # whether it is still good enough is for those to say who show it
                 await asyncio.sleep(pause * (1 + self._world.random.random()))
                 pause = min(2 * pause, _LONGEST_PAUSE)
         if self._entries.get(key) is entry:

@@ -9,6 +9,7 @@ TCP connections (agent/dns_tcp.py) go the same way, with a memory of their own."
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable, Coroutine
 from time import perf_counter
@@ -23,10 +24,9 @@ from agent.dns_udp import Send, UdpListener
 from agent.logs import get_logger
 from agent.world import World
 from core.acl.access import Authorizer
-from core.api.endpoint import Question
 from core.dns import packet
 from core.dns import record as rr
-from core.dns.answer import Catalog, Reply, answer
+from core.dns.answer import Catalog, Reply, answer, nowhere
 from core.dns.guarded import Guarded
 from core.dns.packet import Query
 from core.dns.record import Record
@@ -34,6 +34,7 @@ from core.dns.settings import DnsSettings
 from core.errors import CtlError, Denied
 from core.metrics import Metrics
 from core.node.prepared import Found
+from core.node.wan import NO_PATH
 from core.store.watch import Watch
 
 _log = get_logger("agent.dns")
@@ -54,8 +55,9 @@ class DnsServer:
         metrics: Metrics | None = None,
         execute: Execute = no_queries,
         judge: Callable[[], Authorizer | None] = lambda: None,
+        elsewhere: Callable[[str], CachedCatalog] | None = None,
     ) -> None:
-        """`judge()` says what may be seen of the `store`, None: all, or the store knows itself. It raises
+        """`elsewhere(datacenter)` is the catalog of another datacenter. `judge()` says what may be seen of the `store`, None: all, or the store knows itself. It raises
         Denied when there is no such token."""
         self.udp_packets = Packets()
         self._tcp_packets = Packets()
@@ -66,6 +68,7 @@ class DnsServer:
         self._metrics = metrics
         self._execute = execute
         self._judge = judge
+        self._elsewhere = elsewhere or nowhere
         self._recursors = Recursors(settings, world)
         self._next_order = 0.0  # when a new order may be made again
         self._udp: list[UdpListener] = []
@@ -160,7 +163,7 @@ class DnsServer:
             try:
                 known = self._know(query, second)
             except Absent as absent:
-                self._spawn(self._fetch(absent.question, data, query, udp, send, client))
+                self._spawn(self._fetch(absent, data, query, udp, send, client))
                 return
             except Denied as error:
                 _log.warn("a name cannot be looked up", error=str(error))
@@ -185,7 +188,7 @@ class DnsServer:
         if known is None:
             watch = Watch()
             store, lasts = self._seen()
-            reply = answer(store, name, query.type, self._settings, second, watch)
+            reply = answer(store, name, query.type, self._settings, second, watch, elsewhere=self._elsewhere)
             if reply is None:
                 watch.close()
                 return None
@@ -227,22 +230,31 @@ class DnsServer:
     # -- answers that need the servers
 
     async def _fetch(
-        self, question: Question, data: bytes, query: Query, udp: bool, send: Send, client: str
+        self, absent: Absent, data: bytes, query: Query, udp: bool, send: Send, client: str
     ) -> None:
         """Have what is missing fetched, then answer."""
-        if await self._fetched(question):
+        error = await self._fetched(absent)
+        if error is None:
             self.respond(data, udp, send, client)
-        else:
-            send(self._pack(query, packet.refusal(rr.SERVFAIL), udp))
+            return
+        reply: Reply | None = None
+        if NO_PATH in error.text:  # there is no such datacenter, so no such name
+            second = int(self._world.wall())
+            with contextlib.suppress(Absent, Denied):
+                store = self._seen()[0]
+                reply = answer(store, query.name.lower(), query.type, self._settings, second)
+        send(self._pack(query, reply or packet.refusal(rr.SERVFAIL), udp))
 
-    async def _fetched(self, question: Question) -> bool:
-        assert isinstance(self._store, CachedCatalog)
+    async def _fetched(self, absent: Absent) -> CtlError | None:
+        """Fetch what is missing; the error when it cannot be had."""
+        question = absent.question
         try:
-            await self._store.fetch(question)
+            await absent.catalog.fetch(question)
         except CtlError as error:
-            _log.warn("a name cannot be looked up", rpc=question.read.rpc, error=str(error))
-            return False
-        return True
+            place = question.options.datacenter
+            _log.warn("a name cannot be looked up", rpc=question.read.rpc, dc=place, error=str(error))
+            return error
+        return None
 
     # -- answers that need the recursors
 
@@ -287,14 +299,23 @@ class DnsServer:
                 break
             second = int(self._world.wall())
             try:
+                store = self._seen()[0]
                 complete = answer(
-                    self._seen()[0], asked, query.type, self._settings, second, None, outside, queries
+                    store,
+                    asked,
+                    query.type,
+                    self._settings,
+                    second,
+                    None,
+                    outside,
+                    queries,
+                    self._elsewhere,
                 )
             except Denied:
                 complete = packet.refusal(rr.SERVFAIL)
                 break
             except Absent as absent:
-                if not await self._fetched(absent.question):
+                if await self._fetched(absent) is not None:
                     break
         send(self._pack(query, complete or reply, udp))
 

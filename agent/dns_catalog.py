@@ -16,11 +16,11 @@ from core.store.watch import Watch
 
 
 class Absent(Exception):  # no error: a question that must be asked first
-    """`question` has no answer here yet."""
+    """`question` has no answer here yet; `catalog` can fetch it."""
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: Question, catalog: CachedCatalog) -> None:
         super().__init__(question.read.rpc)
-        self.question = question
+        self.question, self.catalog = question, catalog
 
 
 def _unrendered(_: Answer) -> Reply:
@@ -31,11 +31,17 @@ class CachedCatalog:
     """core/dns's Catalog over a Cache."""
 
     def __init__(
-        self, cache: Cache, allow_stale: bool, max_stale: int, token: Callable[[], str] = lambda: ""
+        self,
+        cache: Cache,
+        allow_stale: bool,
+        max_stale: int,
+        token: Callable[[], str] = lambda: "",
+        datacenter: str = "",
     ) -> None:
         """`max_stale` in ns: how old a server's word may be (dns_config.max_stale). `token()`: what the
-        servers are asked with."""
+        servers are asked with. `datacenter`: another one than ours."""
         self.cache = cache
+        self._datacenter = datacenter
         self._token = token
         self.allow_stale, self.max_stale = allow_stale, max_stale
 
@@ -45,12 +51,17 @@ class CachedCatalog:
 
     def _find(self, read: Read, args: Any, watch: Watch | None) -> Answer:
         options = QueryOptions(
-            token=self._token(), allow_stale=self.allow_stale, max_stale_duration=self.max_stale
+            token=self._token(),
+            datacenter=self._datacenter,
+            allow_stale=self.allow_stale,
+            max_stale_duration=self.max_stale,
         )
         question = Question(read, args, options, _unrendered)
+        if self._datacenter and self.cache.forget_failing(question):
+            raise Absent(question, self)  # nobody knows what became of a datacenter that is out of reach
         answer = self.cache.peek(question, watch)
         if answer is None:
-            raise Absent(question)
+            raise Absent(question, self)
         return answer
 
     def check_service_nodes(

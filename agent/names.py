@@ -33,6 +33,12 @@ def dns_server(agent: Agent) -> DnsServer:
     store: Catalog = agent.store
     if not looks:
         store = CachedCatalog(agent.calls.cache, allow_stale, max_stale, token)
+
+    def elsewhere(datacenter: str) -> CachedCatalog:
+        return CachedCatalog(agent.calls.cache, allow_stale, max_stale, token, datacenter)
+
     here = Source(config["datacenter"], node=config["node_name"])
     queries = DnsQueries(agent.calls, here, token, allow_stale, max_stale)
-    return DnsServer(store, settings.dns(config), agent.world, agent.metrics, queries.execute, judge)
+    return DnsServer(
+        store, settings.dns(config), agent.world, agent.metrics, queries.execute, judge, elsewhere
+    )

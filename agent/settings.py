@@ -113,6 +113,7 @@ def dns(config: Config) -> DnsSettings:
         udp_answer_limit=config["dns_config.udp_answer_limit"],
         a_record_limit=config["dns_config.a_record_limit"],
         enable_additional_node_meta_txt=config["dns_config.enable_additional_node_meta_txt"],
+        translate_wan=config["translate_wan_addrs"],
         soa=Soa(
             refresh=config["dns_config.soa.refresh"],
             retry=config["dns_config.soa.retry"],

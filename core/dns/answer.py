@@ -4,7 +4,7 @@ A reply is not bytes yet: `core/dns/packet.py` puts it in an order, cuts it to s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct, structs
@@ -15,6 +15,7 @@ from core.dns import record as rr
 from core.dns.question import Meaning, meaning
 from core.dns.record import Record
 from core.dns.settings import DnsSettings, bounded
+from core.node.abroad import node_address, service_address, service_port
 from core.node.prepared import Found
 from core.store.structs import CRITICAL, PASSING, WARNING, CheckServiceNode, Node, NodeService
 from core.store.watch import Watch
@@ -77,6 +78,13 @@ class Reply(Struct, kw_only=True):
 
 Outside = Mapping[tuple[bytes, int], Sequence[Record]]
 Queries = Mapping[tuple[str, str], Found | None]
+Elsewhere = Callable[[str], Catalog | None]
+"""The catalog of another datacenter, None when there is no such datacenter."""
+
+
+def nowhere(datacenter: str) -> Catalog | None:
+    """There is no other datacenter."""
+    return None
 
 
 def answer(
@@ -88,12 +96,15 @@ def answer(
     watch: Watch | None = None,
     outside: Outside | None = None,
     queries: Queries | None = None,
+    elsewhere: Elsewhere = nowhere,
 ) -> Reply | None:
     """The reply to a question of class IN, its name in lower case; None if the name is for the
     recursors: outside the domain, or a reverse name that nobody here has. `serial` is the Unix time;
     `outside` holds what the recursors said about names that an earlier reply `wanted`, `queries` what
     prepared queries have found that it left `unanswered` (None: there is no such query)."""
-    return _Lookup(catalog, settings, serial, watch, outside or {}, queries or {}).reply(name, type)
+    return _Lookup(catalog, settings, serial, watch, outside or {}, queries or {}, elsewhere).reply(
+        name, type
+    )
 
 
 class _Lookup:
@@ -107,8 +118,10 @@ class _Lookup:
         watch: Watch | None,
         outside: Outside,
         queries: Queries,
+        elsewhere: Elsewhere,
     ) -> None:
-        self.catalog = catalog
+        self.catalog = self.home = catalog
+        self.elsewhere = elsewhere
         self.settings = settings
         self.serial = serial
         self.watch = watch
@@ -123,6 +136,7 @@ class _Lookup:
     def _be_in(self, datacenter: str) -> None:
         """Targets are named as nodes and addresses of this datacenter."""
         self.place = datacenter
+        self.abroad = self.settings.translate_wan and datacenter.lower() != self.settings.datacenter.lower()
         place = (rr.octets(datacenter), *self.settings.domain_labels())
         self.below_node = rr.wire_name(b"node", *place)
         self.below_service = rr.wire_name(b"service", *place)
@@ -153,12 +167,26 @@ class _Lookup:
             return self._address(meant.name, name)
         if meant.kind == q.QUERY:
             return self._query(meant, name, type, depth)
-        if meant.datacenter in ("", self.settings.datacenter.lower()):
-            if meant.kind == q.SERVICE:
-                return self._service(meant, name, type, depth)
-            if meant.kind == q.NODE:
-                return self._node(meant.name, name, type, depth)
+        if meant.kind in (q.SERVICE, q.NODE):
+            return self._in_catalog(meant, name, type, depth)
         return Reply(rcode=rr.NXDOMAIN)
+
+    def _in_catalog(self, meant: Meaning, name: bytes, type: int, depth: int) -> Reply:
+        """A service or node, of the datacenter that the name says."""
+        at_home = meant.datacenter in ("", self.settings.datacenter.lower())
+        catalog = self.home if at_home else self.elsewhere(meant.datacenter)
+        if catalog is None:
+            return Reply(rcode=rr.NXDOMAIN)
+        before, place = self.catalog, self.place
+        self.catalog = catalog
+        self._be_in(self.settings.datacenter if at_home else meant.datacenter)
+        if meant.kind == q.SERVICE:
+            reply = self._service(meant, name, type, depth)
+        else:
+            reply = self._node(meant.name, name, type, depth)
+        self.catalog = before
+        self._be_in(place)
+        return reply
 
     def _address(self, digits: str, name: bytes) -> Reply:
         if len(digits) // 2 not in (4, 16):
@@ -187,7 +215,7 @@ class _Lookup:
         return Reply(entries=[Entry((record,)) for record in found], additional=shown)
 
     def _node_addresses(self, node: Node, name: bytes, type: int, ttl: int, depth: int) -> list[Record]:
-        text = _node_address(node, type)
+        text = _node_address(node, type, self.abroad)
         packed = rr.packed_address(text)
         if packed is not None:
             return [rr.address(name, packed, ttl)] if _fits(packed, type) else []
@@ -248,11 +276,11 @@ class _Lookup:
         entries: list[Entry] = []
         names: dict[bytes, Entry] = {}
         for instance in instances:
-            text = _instance_address(instance, type)
+            text = _instance_address(instance, type, self.abroad)
             packed = rr.packed_address(text)
             target = None if packed is not None else rr.name_from_text(text)
             if target is not None and target.lower() == name:  # points to itself
-                target, packed = None, rr.packed_address(_node_address(instance.node, type))
+                target, packed = None, rr.packed_address(_node_address(instance.node, type, self.abroad))
             if packed is not None:
                 if _fits(packed, type) and packed not in seen:
                     seen.add(packed)
@@ -271,7 +299,7 @@ class _Lookup:
         entries = []
         for instance in instances:
             node, service = instance.node, instance.service
-            port = service.port
+            port = service_port(service, self.abroad)
             if (node.node, service.address, port) in seen:
                 continue
             seen.add((node.node, service.address, port))
@@ -288,16 +316,17 @@ class _Lookup:
     ) -> tuple[bytes | None, Sequence[Record]]:
         """The name to connect to, and its addresses. A node whose name cannot be a DNS name is pointed
         to by its address."""
-        text = instance.service.address
+        text = service_address(instance.service, self.abroad)
         if text:
             packed = rr.packed_address(text)
             target = rr.name_from_text(text) if packed is None else self._address_name(packed)
             if packed is None and target is not None and target.lower() == name:
                 text = ""  # points to itself: use the node
         if not text:
-            packed = rr.packed_address(instance.node.address)
+            host = node_address(instance.node, self.abroad)
+            packed = rr.packed_address(host)
             if packed is None:
-                target = rr.name_from_text(instance.node.address)
+                target = rr.name_from_text(host)
             else:
                 target = self._name(instance.node.node, self.below_node) or self._address_name(packed)
         if target is None:
@@ -407,22 +436,23 @@ def _weight(instance: CheckServiceNode) -> int:
     return weights.warning if warning else weights.passing
 
 
-def _family(type: int) -> str:
+def _family(type: int, abroad: bool) -> str:
     """The tagged address that a node or service with addresses of both kinds keeps for this type."""
-    return {rr.A: "lan_ipv4", rr.AAAA: "lan_ipv6"}.get(type, "")
+    family = {rr.A: "ipv4", rr.AAAA: "ipv6"}.get(type)
+    return f"{'wan' if abroad else 'lan'}_{family}" if family else ""
 
 
-def _node_address(node: Node, type: int) -> str:
-    tagged = (node.tagged_addresses or {}).get(_family(type), "")
-    return tagged if tagged and rr.packed_address(tagged) is not None else node.address
+def _node_address(node: Node, type: int, abroad: bool) -> str:
+    tagged = (node.tagged_addresses or {}).get(_family(type, abroad), "")
+    return tagged if tagged and rr.packed_address(tagged) is not None else node_address(node, abroad)
 
 
-def _instance_address(instance: CheckServiceNode, type: int) -> str:
+def _instance_address(instance: CheckServiceNode, type: int, abroad: bool) -> str:
     service = instance.service
-    tagged = (service.tagged_addresses or {}).get(_family(type))
+    tagged = (service.tagged_addresses or {}).get(_family(type, abroad))
     if tagged is not None and rr.packed_address(tagged.address) is not None:
         return tagged.address
-    return service.address or _node_address(instance.node, type)
+    return service_address(service, abroad) or _node_address(instance.node, type, abroad)
 
 
 def _metadata(name: bytes | None, node: Node, ttl: int) -> list[Record]:

@@ -31,6 +31,7 @@ class DnsSettings(Struct, frozen=True, kw_only=True):
     udp_answer_limit: int = 3
     a_record_limit: int = 0
     enable_additional_node_meta_txt: bool = True
+    translate_wan: bool = False  # other datacenters' nodes and services by their WAN addresses
     soa: Soa = Soa()
     recursors: tuple[str, ...] = ()  # "host" or "host:port"
     recursor_strategy: str = "sequential"  # or "random"
