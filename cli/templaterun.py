@@ -46,6 +46,7 @@ class _Task:
     keeper: Keeper
     done: bool = False  # its text is in place, or was there already
     held: str = ""  # why the last text is not
+    shown: bytes | None = None  # what has been printed of a template that is not written
 
 
 class Runner:
@@ -204,12 +205,16 @@ class Runner:
     def _put(self, task: _Task, data: bytes) -> None:
         output = task.output
         if not output.destination:
-            sys.stdout.write(data.decode("utf-8", "surrogateescape"))
-            sys.stdout.flush()
+            if data != task.shown:
+                sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
+            task.shown = data
             return
         old = current(output.destination)
         if self._dry:
-            self._show(output.destination, old, data)
+            if data != task.shown:
+                self._show(output.destination, old, data)
+            task.shown = data
             return
         if old == data:
             return

@@ -8,7 +8,7 @@ from typing import Any
 from core.template.access import KEEP
 from core.template.builtins import BUILTINS
 from core.template.compile import Compiled, State
-from core.template.errors import EvalError
+from core.template.errors import EvalError, TemplateError
 from core.template.parse import parse
 from core.template.values import INVALID, Function
 
@@ -26,8 +26,12 @@ class Template:
     ) -> None:
         self.name = name
         known = {**BUILTINS, **functions}
-        trees = parse(name, text, known, left, right)
-        self.templates = {each: Compiled(tree, known) for each, tree in trees.items()}
+        try:
+            trees = parse(name, text, known, left, right)
+            self.templates = {each: Compiled(tree, known) for each, tree in trees.items()}
+        except RecursionError:
+            reason = "nested too deeply"
+            raise TemplateError(f"template: {name}:1: {reason}", name, 1, None, reason) from None
 
     def execute(
         self,

@@ -61,6 +61,7 @@ class _Lexer:
         self._parens = 0
         self._line = 1
         self._counted = 0
+        self._trims = False  # the last closing delimiter swallows the spaces behind it
 
     def _item(self, kind: str, start: int, end: int) -> Item:
         self._line += self._text.count("\n", self._counted, start)
@@ -73,11 +74,11 @@ class _Lexer:
 
     def items(self) -> Iterator[Item]:
         """All items, ended by EOF or ERROR."""
-        trim = False
         while True:
             start = self._at
-            if trim:
-                start += len(self._text) - start - len(self._text[start:].lstrip(_SPACES))
+            if self._trims:
+                spaces = _SPACE_RUN.match(self._text, start)
+                start = spaces.end() if spaces else start
             found = self._text.find(self._left, start)
             end = found if found >= 0 else len(self._text)
             after = found + len(self._left)
@@ -102,7 +103,6 @@ class _Lexer:
                     yield item
                     if item.kind == ERROR:
                         return
-            trim = self._trimmed
 
     def _comment(self, start: int) -> Item | None:
         end = self._text.find("*/", start)
@@ -112,7 +112,7 @@ class _Lexer:
         length = self._right_delimiter()
         if not length:
             return self._error(start, "comment ends before closing delimiter")
-        self._trimmed = length > len(self._right)
+        self._trims = length > len(self._right)
         self._at += length
         return None
 
@@ -135,7 +135,7 @@ class _Lexer:
                 if self._parens:
                     yield self._error(self._at, "unclosed left paren")
                     return
-                self._trimmed = length > len(self._right)
+                self._trims = length > len(self._right)
                 yield self._item(RIGHT, self._at, self._at + length)
                 return
             yield self._word()
@@ -231,8 +231,6 @@ class _Lexer:
         if following == "_" or following.isalnum():
             return end + 1, False
         return end, True
-
-    _trimmed = False
 
 
 def _unicode(char: str) -> str:

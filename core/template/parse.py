@@ -14,6 +14,8 @@ from core.template.errors import TemplateError
 
 MAX_DEPTH = 60
 """How deep controls and parentheses may nest together."""
+MAX_CHAIN = 150
+"""How many `else if` may follow each other."""
 
 _OPERANDS = frozenset(
     (
@@ -56,7 +58,7 @@ class _Parser:
         self._furthest = 0
         self._action_line = 0
         self._ranges = 0
-        self._depth = 0
+        self._depth = self._chained = 0
         self._variables = ["$"]
         self.trees: dict[str, Tree] = {}
 
@@ -222,9 +224,11 @@ class _Parser:
             following = self._peek()
             if following.kind == keyword and keyword in ("if", "with"):
                 self._next()
-                self._deeper()
+                self._chained += 1
+                if self._chained > MAX_CHAIN:
+                    self._fail(f"more than {MAX_CHAIN} times `else {keyword}` in a row")
                 otherwise = nodes.Body(end.pos, [self._control(keyword)])
-                self._depth -= 1
+                self._chained -= 1
             else:
                 otherwise, end = self._body()
                 if end.keyword != "end":
@@ -372,7 +376,7 @@ class _Parser:
                 self._fail(f"integer overflow: {quote(text)}")
             return nodes.Number(item.pos, text, whole, whole)
         number = strings.real(text)
-        if number is None:
+        if number is None or number - number != 0:
             self._fail(f"illegal number syntax: {quote(text)}")
         whole = int(number) if abs(number) < 1 << 63 and number == int(number) else None
         return nodes.Number(item.pos, text, number, whole)

@@ -59,7 +59,6 @@ class CheckList(Values):
     """The checks of an instance and of its node."""
 
     GO_TYPE = "api.HealthChecks"
-    ELEMENT = "*api.HealthCheck"
 
 
 class HealthService(Record, frozen=True):
@@ -88,7 +87,6 @@ class HealthServices(Values):
     """Instances of a service."""
 
     GO_TYPE = "[]*dependency.HealthService"
-    ELEMENT = "*dependency.HealthService"
 
 
 class CatalogSnippet(Record, frozen=True):
@@ -103,7 +101,6 @@ class CatalogSnippets(Values):
     """Services by name."""
 
     GO_TYPE = "[]*dependency.CatalogSnippet"
-    ELEMENT = "*dependency.CatalogSnippet"
 
 
 class CatalogEntry(Record, frozen=True):
@@ -122,7 +119,6 @@ class Nodes(Values):
     """Nodes of the catalog."""
 
     GO_TYPE = "[]*dependency.Node"
-    ELEMENT = "*dependency.Node"
 
 
 class NodeService(Record, frozen=True):
@@ -142,7 +138,6 @@ class NodeServices(Values):
     """The services on a node."""
 
     GO_TYPE = "[]*dependency.CatalogNodeService"
-    ELEMENT = "*dependency.CatalogNodeService"
 
 
 class CatalogNode(Record, frozen=True):
@@ -157,4 +152,3 @@ class KeyPairs(Values):
     """Pairs of keys and values."""
 
     GO_TYPE = "[]*dependency.KeyPair"
-    ELEMENT = "*dependency.KeyPair"

@@ -112,7 +112,7 @@ def _yaml() -> Any:
     try:
         return import_module("yaml")
     except ModuleNotFoundError:
-        raise FunctionError('YAML needs PyYAML, which is not installed here') from None
+        raise FunctionError("YAML needs PyYAML, which is not installed here") from None
 
 
 @cache

@@ -44,10 +44,9 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Values(list[Any]):
-    """A slice whose elements are of the type ELEMENT."""
+    """A slice whose type has a name of its own."""
 
     GO_TYPE: ClassVar[str] = "[]interface {}"
-    ELEMENT: ClassVar[str] = "interface {}"
     METHODS: ClassVar[Mapping[str, Function]] = {}
 
 
@@ -55,7 +54,6 @@ class Strings(Values):
     """A slice of strings."""
 
     GO_TYPE = "[]string"
-    ELEMENT = "string"
 
 
 class Tags(Strings):

@@ -82,6 +82,13 @@ def test_what_may_be_read_can_be_carried_out() -> None:
     assert text_of("{{ " + "(" * depth + "1" + ")" * depth + " }}") == "1"
 
 
+def test_long_chains() -> None:
+    chain = "{{ if 0 }}" + "{{ else if 0 }}" * 149 + "{{ else if 1 }}x{{ end }}"
+    assert text_of(chain) == "x"
+    with pytest.raises(TemplateError, match="in a row"):
+        load("t", chain.replace("{{ if 0 }}", "{{ if 0 }}{{ else if 0 }}"))
+
+
 def test_templates_that_call_themselves_end() -> None:
     inside = "{{if 1}}" * 30 + '{{template "r" (((1)))}}' + "{{end}}" * 30
     deep = f'{{{{define "r"}}}}{inside}{{{{end}}}}{{{{template "r"}}}}'
