@@ -38,9 +38,9 @@ class Broken(Exception):
 class Brain:
     """The answers so far, kept current while `want` asks for them. Used by one thread, fed by many."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, log: Callable[[str, str], None]) -> None:
         self.news = News()
-        self._settings = settings
+        self._settings, self._log = settings, log
         self._values: dict[Dependency, Any] = {}
         self._of: dict[Dependency, _Watcher] = {}
         self._rounders: list[_Watcher] = []
@@ -59,7 +59,7 @@ class Brain:
             self._values.pop(dependency, None)
         for dependency in sorted(wanted - set(self._of), key=str):
             self._of[dependency] = self._watcher()
-            self._of[dependency].add(_Question(dependency, self._settings))
+            self._of[dependency].add(_Question(dependency, self._settings, self._log))
 
     def _watcher(self) -> _Watcher:
         """A thread of its own, or one that goes round."""
@@ -167,8 +167,9 @@ class _Watcher:
 class _Question:
     """One dependency: where its index stands, and how often it failed."""
 
-    def __init__(self, dependency: Dependency, settings: Settings) -> None:
+    def __init__(self, dependency: Dependency, settings: Settings, log: Callable[[str, str], None]) -> None:
         self.dependency = dependency
+        self._log = log
         self.due_at = 0.0  # when to ask next
         self._settings = settings
         self._index = 0
@@ -228,10 +229,7 @@ class _Question:
         delay = min(retry.most, retry.backoff * 2 ** min(self._failures - 1, 30))
         pause = delay * random.uniform(0.75, 1.25)
         self.due_at = time.monotonic() + pause
-        if self._settings.log_level in ("TRACE", "DEBUG", "INFO", "WARN"):
-            from cli.call import note
-
-            note(f"[WARN] {self.dependency}: {failure}; next try in {pause:.3g}s")
+        self._log("WARN", f"{self.dependency}: {failure}; next try in {pause:.3g}s")
         return None
 
     def _file(self, path: str) -> tuple[Any] | None:

@@ -65,7 +65,7 @@ class Runner:
         self._socket_address, self._dry = socket_address, dry
         self._tasks = [_Task(output, _load(output), Keeper(output.safety)) for output in settings.outputs]
         self._plan = Plan([output.wait for output in settings.outputs], settings.once)
-        self._brain = Brain(settings)
+        self._brain = Brain(settings, log)
         self._written: list[tuple[_Task, Written]] = []
         self._commands: Supervisor
         self._child: Companion | None = None

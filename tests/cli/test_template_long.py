@@ -93,7 +93,7 @@ def test_more_dependencies_than_connections(agent: Agent, monkeypatch: pytest.Mo
     """What has no connection of its own is asked for in turns, and not much later."""
     monkeypatch.setattr(templatefetch, "WATCHERS_TCP", 2)
     monkeypatch.setattr(templatefetch, "ROUNDERS", 1)
-    brain = templatefetch.Brain(Settings(agent={"http-addr": agent.base}))
+    brain = templatefetch.Brain(Settings(agent={"http-addr": agent.base}), lambda level, text: None)
     wanted = {deps.KeyDep(f"many/{number}") for number in range(12)}
     seen: dict[deps.Dependency, Any] = {}
 
