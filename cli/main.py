@@ -35,6 +35,7 @@ GROUPS = {
     "wait": "wait",
     "changes": "changes",
     "template": "template",
+    "env": "env",
     "session": "session",
     "lock": "lock",
     "config": "configentries",

@@ -165,12 +165,13 @@ class Supervisor:
         stdin: bytes = b"",
         own_stdin: bool = False,
         whole: bool = True,
+        pristine: bool = False,
     ) -> None:
         """Start a child with `environment` added to ours. It reads `stdin`, or with `own_stdin` ours and
         gets the terminal if we have it. `whole`: what it leaves behind in its group ends with it.
-        StartError when it cannot start."""
+        `pristine`: nothing of our environment. StartError when it cannot start."""
         self.prepare()
-        everything = {**os.environ, **environment}
+        everything = {**({} if pristine else os.environ), **environment}
         terminal = os.getpgrp() if own_stdin and _has_terminal() else 0
         self.code = None
         self._tell("start", list(words), everything, stdin, own_stdin, terminal, whole)

@@ -28,6 +28,7 @@ SUMMARIES = {
     "wait": "Wait for something to be so, in a script",
     "changes": "What happens in the cluster, in order",
     "template": "Keep files true to the cluster, and run commands",
+    "env": "Run a command with an environment from the KV store",
     "session": "Sessions, which hold locks",
     "lock": "Run a command while holding a lock",
     "config": "Config entries, and the settings of the agent",
