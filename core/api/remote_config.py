@@ -20,7 +20,15 @@ from core.api.config_entry import (
 )
 from core.api.config_entry_shapes import Entry
 from core.api.endpoint import Answer, Command, Question, Read, Write
-from core.api.remote_kinds import ReadRemote, Remote, here, understood, unrendered
+from core.api.remote_kinds import (
+    ReadRemote,
+    Remote,
+    here,
+    understood,
+    unrendered,
+    was_filtered,
+    with_filtered,
+)
 from core.api.remote_structs import DatacenterRead, ReadReply
 from core.codec import msgpack, wire
 from core.codec.msgpack import DecodeError
@@ -76,7 +84,8 @@ class _Packed:
             last_contact=outcome.last_contact,
             known_leader=outcome.known_leader,
         )
-        return b"".join(map(msgpack.encode, self._pack(outcome.value, meta)))
+        *head, last = self._pack(outcome.value, meta)
+        return b"".join(map(msgpack.encode, [*head, with_filtered(outcome, last)]))
 
     def answer(self, reply: Any) -> Answer:
         return understood(self.rpc, self._answer, reply)  # type: ignore[no-any-return]
@@ -92,6 +101,7 @@ class _Packed:
             remember=False,
             last_contact=meta.last_contact,
             known_leader=meta.known_leader,
+            filtered=was_filtered(parts[-1]),
         )
 
 

@@ -81,9 +81,14 @@ R = TypeVar("R", bound=ReadReply)
 S = TypeVar("S", bound=Struct)
 
 
-def _with_filtered(outcome: Answer, reply: dict[str, Any]) -> dict[str, Any]:
+def with_filtered(outcome: Answer, reply: dict[str, Any]) -> dict[str, Any]:
     """A reply that says whether ACLs hide part of it. Consul 1.9 has no such field and skips it."""
     return dict(sorted({**reply, FILTERED: True}.items())) if outcome.filtered else reply
+
+
+def was_filtered(reply: dict[bytes, Any]) -> bool:
+    """Whether a decoded reply says so."""
+    return reply.get(FILTERED.encode()) is True
 
 
 def _packed(item: Any) -> bytes:
@@ -144,7 +149,7 @@ class ReadRemote(Generic[B, R]):
         return Question(self._read, self._args(asked), options, unrendered)
 
     def reply(self, outcome: Answer) -> dict[str, Any]:
-        return _with_filtered(outcome, wire.to_wire(self._reply(outcome)))
+        return with_filtered(outcome, wire.to_wire(self._reply(outcome)))
 
     def _reply(self, outcome: Answer) -> R:
         return self.reply_type(
@@ -164,7 +169,7 @@ class ReadRemote(Generic[B, R]):
             if type(value := getattr(reply, field.name)) is list
         }
         shell = wire.to_wire(structs.replace(reply, **{name: None for name, _ in lists.values()}))
-        rest = _with_filtered(outcome, shell)
+        rest = with_filtered(outcome, shell)
         yield msgpack.map_header(len(rest))
         for name, value in rest.items():
             yield msgpack.encode(name)
@@ -187,7 +192,7 @@ class ReadRemote(Generic[B, R]):
             remember=False,
             last_contact=came.last_contact,
             known_leader=came.known_leader,
-            filtered=reply.get(FILTERED.encode()) is True,
+            filtered=was_filtered(reply),
         )
 
 
