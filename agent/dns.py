@@ -57,8 +57,8 @@ class DnsServer:
         judge: Callable[[], Authorizer | None] = lambda: None,
         elsewhere: Callable[[str], CachedCatalog] | None = None,
     ) -> None:
-        """`elsewhere(datacenter)` is the catalog of another datacenter. `judge()` says what may be seen of the `store`, None: all, or the store knows itself. It raises
-        Denied when there is no such token."""
+        """`judge()` says what may be seen of the `store`, None: all, or the store knows itself. It raises
+        Denied when there is no such token. `elsewhere(datacenter)` is the catalog of another datacenter."""
         self.udp_packets = Packets()
         self._tcp_packets = Packets()
         self._replies = Replies()
@@ -68,6 +68,7 @@ class DnsServer:
         self._metrics = metrics
         self._execute = execute
         self._judge = judge
+        self._warned = 0  # the second of the last warning
         self._elsewhere = elsewhere or nowhere
         self._recursors = Recursors(settings, world)
         self._next_order = 0.0  # when a new order may be made again
@@ -166,7 +167,9 @@ class DnsServer:
                 self._spawn(self._fetch(absent, data, query, udp, send, client))
                 return
             except Denied as error:
-                _log.warn("a name cannot be looked up", error=str(error))
+                if self._warned != second:  # a question is cheap, a line is not
+                    self._warned = second
+                    _log.warn("names cannot be looked up with the token of DNS", error=str(error))
                 send(self._pack(query, packet.refusal(rr.SERVFAIL), udp))
                 return
             if known is None:
