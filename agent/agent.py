@@ -151,7 +151,7 @@ class Agent:
             self.calls,
             Wire(
                 self.acl.default_policy if self.acl.enabled else "allow",
-                config["http_config.response_headers"],
+                settings.response_headers(config),
                 always_pretty=config.dev,
             ),
             settings.front(config),
@@ -305,6 +305,11 @@ class Agent:
         return size
 
     @property
+    def translate_wan_addrs(self) -> bool:
+        wanted: bool = self.config["translate_wan_addrs"]
+        return wanted
+
+    @property
     def permissions(self) -> Permissions | None:
         return self.calls.permissions
 
@@ -384,9 +389,9 @@ class Agent:
         """Join the pool of whoever is at `address`."""
         await self.cluster.join(address, wan)
 
-    async def force_leave(self, node: str, prune: bool) -> None:
+    async def force_leave(self, node: str, prune: bool, wan: bool = False) -> None:
         """Push a failed member out."""
-        await self.cluster.force_leave(node, prune)
+        await self.cluster.force_leave(node, prune, wan)
 
     async def leave(self, destroy_quorum: bool = False) -> None:
         """Leave in peace and stop: the cluster knows before this returns. Unavailable when the servers that

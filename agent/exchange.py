@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Hashable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from agent.calls import question_key
 from agent.lobby import blocks
 from agent.logs import DEBUG
@@ -16,6 +18,7 @@ from core.api.blocking import wait_seconds
 from core.api.endpoint import TEXT, Answer, Command, Errand, Outcome, Question, Reply, Request
 from core.codec import duration, gojson
 from core.errors import CtlError, Denied, TooLarge
+from core.node.abroad import translated
 from core.store.watch import Watch
 
 if TYPE_CHECKING:
@@ -185,14 +188,21 @@ class Exchange:
         calls = self._front.calls
         if question.options.use_cache and question.tells_consistency and calls.keeps(question):
             answer, hit = await calls.cache.get(question)
-            reply = self._dress(question, answer)
+            reply = self._dress(question, self._translated(question, answer))
             age = {"Age": str(calls.cache.age(question))} if hit else {}
             reply.headers |= {"X-Cache": "HIT" if hit else "MISS", **age}
             return reply
-        answer = await calls.read(question)
+        answer = self._translated(question, await calls.read(question))
         if question.each is not None and len(answer.value) > SLICE:
             return await self._in_slices(question, question.each, answer)
         return self._dress(question, answer)
+
+    def _translated(self, question: Question, answer: Answer) -> Answer:
+        """What another datacenter answered, with the addresses that count from here."""
+        agent = self._front.agent
+        if not agent.translate_wan_addrs or question.options.datacenter in ("", agent.datacenter):
+            return answer
+        return replace(answer, value=translated(answer.value))
 
     async def _run(self, errand: Errand) -> Reply:
         return errand.render(await self._front.calls.run(errand))

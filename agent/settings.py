@@ -67,6 +67,14 @@ def front(config: Config) -> FrontSettings:
     )
 
 
+def response_headers(config: Config) -> dict[str, str]:
+    """Headers of every answer beside those that say how it was made."""
+    headers: dict[str, str] = config["http_config.response_headers"]
+    if config["translate_wan_addrs"]:
+        return {"X-Consul-Translate-Addresses": "true", **headers}
+    return headers
+
+
 def acl(config: Config) -> AclSettings:
     return AclSettings(
         enabled=config["acl.enabled"],

@@ -71,9 +71,9 @@ async def leave(agent: AgentDoor, request: Request) -> Reply:
 
 
 async def force_leave(agent: AgentDoor, request: Request) -> Reply:
-    """`PUT /v1/agent/force-leave/NODE`."""
+    """`PUT /v1/agent/force-leave/NODE`; members of the WAN pool are called NODE.DATACENTER."""
     request.authorizer.require("operator", "", "write")
-    await agent.force_leave(request.rest, request.query.has("prune"))
+    await agent.force_leave(request.rest, request.query.has("prune"), request.query.has("wan"))
     return done()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -13,9 +13,12 @@ from core.acl.access import Authorizer
 from core.api import decode, filter, permits, render
 from core.api.blocking import node_meta, query_options
 from core.api.endpoint import (
+    OPEN,
+    Action,
     AgentDoor,
     Answer,
     Command,
+    Errand,
     Outcome,
     QueryOptions,
     Question,
@@ -23,8 +26,10 @@ from core.api.endpoint import (
     Reply,
     Request,
     Route,
+    ServerDoor,
     Write,
 )
+from core.api.status import Nothing
 from core.codec import gojson
 from core.errors import BadRequest, Invalid
 from core.node.distance import nearest_first
@@ -32,6 +37,13 @@ from core.store import commands
 from core.store.state import Store
 from core.store.structs import DeregisterRequest, HealthCheck, Node, NodeService, RegisterRequest
 from core.store.watch import Watch
+
+
+class _Server(Protocol):
+    """What is asked of a server beside the ServerDoor. agent/server.py fulfils it."""
+
+    def other_datacenters(self) -> list[str]:
+        """Those that gossip knows, nearest first."""
 
 
 class NodesRequest(Struct, frozen=True):
@@ -295,9 +307,17 @@ def gateway_services(agent: AgentDoor, request: Request) -> Outcome:
     )
 
 
+async def _datacenters(door: ServerDoor, args: Any) -> list[str]:
+    """Every datacenter that has a server: this one first, then the nearest."""
+    return [door.datacenter, *cast(_Server, door).other_datacenters()]
+
+
+LIST_DATACENTERS = Action("Catalog.ListDatacenters", _datacenters, leader=False, permit=OPEN)
+
+
 def datacenters(agent: AgentDoor, request: Request) -> Outcome:
     """`GET /v1/catalog/datacenters`."""
-    return Reply(body=gojson.encode(agent.known_datacenters()))
+    return Errand(LIST_DATACENTERS, Nothing(), lambda names: Reply(body=gojson.encode(names)))
 
 
 def _done(_: object) -> Reply:

@@ -293,6 +293,10 @@ class AgentDoor(Protocol):
     @property
     def snapshots(self) -> SnapshotDoor: ...
 
+    @property
+    def translate_wan_addrs(self) -> bool:
+        """Whether nodes and services of other datacenters are shown with their WAN addresses."""
+
     # who may do what
     @property
     def acl(self) -> AclSettings: ...
@@ -332,7 +336,7 @@ class AgentDoor(Protocol):
 
     async def leave(self, destroy_quorum: bool = False) -> None: ...
 
-    async def force_leave(self, node: str, prune: bool) -> None: ...
+    async def force_leave(self, node: str, prune: bool, wan: bool = False) -> None: ...
 
     async def reload(self) -> list[str]:
         """Take the new configuration, all of it or nothing; what waits for a restart is returned."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, cast
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from core.acl.access import Authorizer
 from core.api.endpoint import (
@@ -24,7 +26,7 @@ from core.codec import gojson
 from core.codec.duration import quote
 from core.codec.gojson import JsonError
 from core.codec.shapes import ANY, STRING, Object, fit
-from core.errors import BadRequest, Invalid, Unavailable
+from core.errors import BadRequest, CtlError, Invalid, Unavailable
 from core.store.structs import go_name
 
 LIST, INSTALL, USE, REMOVE = "list", "install", "use", "remove"
@@ -47,6 +49,17 @@ class KeyringRequest(Struct, frozen=True, rename=go_name):
     forwarded: bool = False
     relay_factor: int = 0
     local_only: bool = False
+    token: str = ""
+
+
+class _Server(Protocol):
+    """What is asked of a server beside the ServerDoor. agent/server.py fulfils it."""
+
+    def other_datacenters(self) -> Sequence[str]:
+        """Those that gossip knows, nearest first."""
+
+    async def run(self, errand: Errand) -> Any:
+        """Have an action done where its datacenter is. Raises CtlError."""
 
 
 class KeyringResponse(Struct, frozen=True, rename=go_name):
@@ -63,15 +76,31 @@ class KeyringResponse(Struct, frozen=True, rename=go_name):
 
 
 async def _operate(server: ServerDoor, args: KeyringRequest) -> list[KeyringResponse]:
-    """The operation in the WAN pool, then in the LAN pool (protocols/gossip.md 9.6)."""
+    """The operation in the WAN pool, in the LAN pool, and in those of all other datacenters
+    (protocols/gossip.md 9.6)."""
     if args.operation not in _OPERATIONS.values():
         raise Invalid(f"Unrecognized keyring operation: {args.operation}")
     if args.local_only and args.operation != LIST:
         raise Invalid("argument error: LocalOnly can only be used for List operations")
-    found = []
-    if server.wan is not None and not args.forwarded and not args.local_only:
-        found.append(await _in_pool(server, server.wan, args, wan=True))
-    found.append(await _in_pool(server, server.lan, args, wan=False))
+    if args.forwarded or args.local_only or server.wan is None:
+        return [await _in_pool(server, server.lan, args, wan=False)]
+    first = await _in_pool(server, server.wan, args, wan=True)
+    own = await _in_pool(server, server.lan, args, wan=False)
+    others = cast(_Server, server).other_datacenters()
+    there = await asyncio.gather(*(_in_datacenter(server, name, args) for name in others))
+    return [first, own, *(one for found in there for one in found)]
+
+
+async def _in_datacenter(server: ServerDoor, name: str, args: KeyringRequest) -> list[KeyringResponse]:
+    """What one server of another datacenter reports of its LAN pool. That it cannot be asked is its answer:
+    the others' are not lost for it."""
+    there = replace(args, datacenter=name, forwarded=True)
+    try:
+        found: list[KeyringResponse] = await cast(_Server, server).run(
+            Errand(OPERATE, there, _done, name, args.token)
+        )
+    except CtlError as error:
+        return [KeyringResponse(datacenter=name, error=error.text)]
     return found
 
 
@@ -115,8 +144,9 @@ def keyring(agent: AgentDoor, request: Request) -> Outcome:
     if not agent.self_description()["Config"]["Server"]:
         # A client agent is only asked for its own keys, by gossip (protocols/rpc.md section 6).
         raise Unavailable("keyring operations must run against a server node")
-    args = KeyringRequest(operation, key, agent.datacenter, False, relay_factor, local_only)
-    return Errand(OPERATE, args, _listed if operation == LIST else _done, token=request.token)
+    token = request.token
+    args = KeyringRequest(operation, key, agent.datacenter, False, relay_factor, local_only, token)
+    return Errand(OPERATE, args, _listed if operation == LIST else _done, token=token)
 
 
 def _key(body: bytes) -> str:

@@ -33,6 +33,7 @@ from core.api.remote_kinds import unrendered
 from core.codec import duration, gojson
 from core.errors import CtlError, Invalid, NotFound
 from core.node import prepared
+from core.node.abroad import translated
 from core.node.prepared import Found, Source
 from core.store.state import Store
 from core.store.structs import PreparedQuery
@@ -230,6 +231,9 @@ def execute(agent: AgentDoor, request: Request, name: str) -> Errand:
     mode = consistency(options)
 
     def render(executed: Executed) -> Reply:
+        found = executed.found
+        if agent.translate_wan_addrs and found.datacenter != agent.datacenter:
+            found = replace(found, nodes=translated(list(found.nodes)))
         meta = query_shapes.show_meta(executed.last_contact, executed.known_leader, mode)
         headers = {
             "X-Consul-KnownLeader": "true" if executed.known_leader else "false",
@@ -238,7 +242,7 @@ def execute(agent: AgentDoor, request: Request, name: str) -> Errand:
         }
         if executed.filtered:
             headers["X-Consul-Results-Filtered-By-ACLs"] = "true"
-        body = gojson.encode({**query_shapes.show_found(executed.found), **meta})
+        body = gojson.encode({**query_shapes.show_found(found), **meta})
         return Reply(body=body, headers=headers, index=1)
 
     return errand(args, options.datacenter, render)

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from core.api import catalog, coordinate, event, keyring, kv, status
 from core.api import remote_structs as structs
-from core.api.endpoint import OPEN, Action, Command, ServerDoor
+from core.api.endpoint import Command
 from core.api.keyring import KeyringResponse
 from core.api.kv import KVChange
 from core.api.remote_kinds import ActionRemote, Remote, WriteRemote, here, unrendered
@@ -18,7 +18,6 @@ from core.codec import wire
 from core.codec.msgpack import DecodeError
 from core.errors import Invalid
 from core.node.autopilot import RaftStats
-from core.node.servers import server_facts
 from core.store.structs import DeregisterRequest, RegisterRequest
 
 KV_OPERATIONS = frozenset(("set", "delete", "delete-cas", "delete-tree", "cas", "lock", "unlock"))
@@ -95,15 +94,6 @@ WRITES: tuple[Remote, ...] = (
 # --- errands ------------------------------------------------------------------------------------------
 
 
-async def _datacenters(server: ServerDoor, args: Nothing) -> list[str]:
-    members = server.wan.members() if server.wan is not None else ()
-    known = {facts.datacenter for member in members if (facts := server_facts(member)) is not None}
-    return [server.datacenter, *sorted(known - {server.datacenter})]
-
-
-LIST_DATACENTERS = Action("Catalog.ListDatacenters", _datacenters, leader=False, permit=OPEN)
-
-
 def _texts(reply: Any) -> list[str]:
     if type(reply) is not list:
         raise DecodeError("a list was expected")
@@ -156,7 +146,7 @@ ERRANDS: tuple[Remote, ...] = (
         wire.to_wire,
         lambda reply: wire.from_wire(RaftStats, reply),
     ),
-    ActionRemote(LIST_DATACENTERS, ReadRequest, lambda args: {}, _empty, _as_it_is, _texts),
+    ActionRemote(catalog.LIST_DATACENTERS, ReadRequest, lambda args: {}, _empty, _as_it_is, _texts),
     ActionRemote(coordinate.UPDATE, coordinate.UpdateRequest, _fields, _as_it_is, _nothing, _none),
     ActionRemote(
         coordinate.LIST_DATACENTERS,
@@ -179,7 +169,13 @@ ERRANDS: tuple[Remote, ...] = (
         structs.KeyringRequest,
         _fields,
         lambda body: keyring.KeyringRequest(
-            body.operation, body.key, body.datacenter, body.forwarded, body.relay_factor, body.local_only
+            body.operation,
+            body.key,
+            body.datacenter,
+            body.forwarded,
+            body.relay_factor,
+            body.local_only,
+            body.token,
         ),
         _keyring_reply,
         _keyring_answer,

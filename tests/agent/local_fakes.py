@@ -95,6 +95,7 @@ class FakeAgent:
     datacenter = "dc1"
     kv_max_value_size = 512
     prometheus_enabled = False
+    translate_wan_addrs = False
     max_query_time = 600_000_000_000
 
     def __init__(
@@ -150,7 +151,7 @@ class FakeAgent:
     async def leave(self, destroy_quorum: bool = False) -> None:
         self.calls.append(("leave",))
 
-    async def force_leave(self, node: str, prune: bool) -> None:
+    async def force_leave(self, node: str, prune: bool, wan: bool = False) -> None:
         self.calls.append(("force_leave", node, prune))
 
     async def reload(self) -> list[str]:

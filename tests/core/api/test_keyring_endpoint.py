@@ -12,7 +12,7 @@ from core.api import keyring as endpoint
 from core.api.endpoint import AgentDoor, Errand, KeyringAnswer, Query, Request, ServerDoor
 from core.api.keyring import KeyringRequest, KeyringResponse
 from core.codec import wire
-from core.errors import BadRequest, Invalid, Unavailable
+from core.errors import BadRequest, CtlError, Invalid, Unavailable
 
 KEY = "pUqJrVyVRj5jsiYEkM/tFQYfWyJIv4s3XkvDwy7Cu5s="
 
@@ -41,6 +41,18 @@ class Server:
     def __init__(self, lan: KeyringAnswer, wan: KeyringAnswer | None) -> None:
         self.lan = Pool(lan)
         self.wan = Pool(wan) if wan is not None else None
+        self.others: dict[str, list[KeyringResponse] | CtlError] = {}
+        self.errands: list[Errand] = []
+
+    def other_datacenters(self) -> list[str]:
+        return list(self.others)
+
+    async def run(self, errand: Errand) -> list[KeyringResponse]:
+        self.errands.append(errand)
+        found = self.others[errand.datacenter]
+        if isinstance(found, CtlError):
+            raise found
+        return found
 
 
 def ask(method: str, query: str = "", body: bytes = b"", agent: Agent | None = None) -> Any:
@@ -88,6 +100,30 @@ def test_the_wan_is_left_out_when_it_was_asked_or_is_not_meant() -> None:
         server = Server(answer, answer)
         assert [one.wan for one in run(server, args)] == [False]
     assert len(run(Server(answer, None), KeyringRequest("list"))) == 1
+
+
+def test_all_datacenters_are_asked_with_the_token_and_those_out_of_reach_are_told_of() -> None:
+    answer = KeyringAnswer(keys={KEY: 1}, nodes=1)
+    server = Server(answer, answer)
+    there = KeyringResponse(datacenter="dc2", keys={KEY: 4}, num_nodes=4)
+    server.others = {"dc2": [there], "dc3": Unavailable("No path to datacenter")}
+    found = run(server, KeyringRequest("install", KEY, "dc1", relay_factor=2, token="secret"))
+    assert [(one.wan, one.datacenter, one.num_nodes) for one in found] == [
+        (True, "dc1", 1),
+        (False, "dc1", 1),
+        (False, "dc2", 4),
+        (False, "dc3", 0),
+    ]
+    assert [errand.token for errand in server.errands] == ["secret", "secret"]
+    for errand, name in zip(server.errands, ("dc2", "dc3"), strict=True):
+        args = KeyringRequest("install", KEY, name, True, 2, token="secret")
+        assert (errand.datacenter, errand.args) == (name, args)
+    with pytest.raises(Invalid, match=r"dc3 \(LAN\) error: No path to datacenter"):
+        endpoint._done(found)
+    server.errands.clear()
+    run(server, KeyringRequest("list", local_only=True))
+    run(server, KeyringRequest("list", forwarded=True))
+    assert server.errands == []
 
 
 @pytest.mark.parametrize(("method", "operation"), [("POST", "install"), ("PUT", "use"), ("DELETE", "remove")])
@@ -173,6 +209,7 @@ def test_names_on_the_wire() -> None:
         "LocalOnly",
         "Operation",
         "RelayFactor",
+        "Token",
     ]
     assert list(wire.to_wire(KeyringResponse())) == [
         "Datacenter",

@@ -33,7 +33,7 @@ from core.store.structs import (
 )
 from tests.core.api.query_server import Judges, Only, QueryServer
 
-AGENT: Any = SimpleNamespace(datacenter="dc1", node_name="me")
+AGENT: Any = SimpleNamespace(translate_wan_addrs=False, datacenter="dc1", node_name="me")
 
 
 def ask(method: str, path: str, raw: str = "", body: bytes = b"", **headers: str) -> Any:
