@@ -58,6 +58,11 @@ def tool() -> Callable[[str], str]:
     return find
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes may be made by chance, and every worker must know a test by the same name."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     report: pytest.TestReport = yield

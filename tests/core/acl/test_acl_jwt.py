@@ -201,7 +201,7 @@ PRIVATE = key("ec").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryptio
         ({"JWKSURL": "http://x", "ClockSkewLeeway": []}, "ClockSkewLeeway must be a duration"),
         ({"JWKSURL": "http://x", "Colour": 1}, 'Config has an unknown field "Colour"'),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_what_an_auth_method_cannot_be(given_config: dict[str, Any] | None, wrong: str) -> None:
     with pytest.raises(Invalid, match=r"^Invalid Auth Method: ") as caught:
