@@ -8,7 +8,8 @@
 Every child leads a session and so a process group of its own, and a signal goes to the group. The exit
 of the leader is seen through a pidfd on the event loop (no thread per child, no SIGCHLD handler; a short
 poll where the system has no pidfd), and it stays a zombie until its group has been dealt with, so that
-its process id cannot come to mean somebody else meanwhile. Works on asyncio's loop and on uvloop."""
+its process id cannot come to mean somebody else meanwhile. If this process is killed, a guard ends them
+all (`agent/guard.py`). Works on asyncio's loop and on uvloop."""
 
 from __future__ import annotations
 
@@ -20,10 +21,10 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import IO
 
+from agent.guard import GRACE, Guard
 from core.node.checks import OUTPUT_MAX_SIZE, Tail
 
-GRACE = 5.0
-"""Seconds between TERM and KILL."""
+__all__ = ["GRACE", "Child", "SpawnError", "reap_orphans", "reap_orphans_as_init", "spawn"]
 
 LINGER = 1.0
 """Seconds that background children of a leader that has ended may keep the output open."""
@@ -37,6 +38,8 @@ _LOST = 255
 
 _living: set[int] = set()
 """Process ids of the children that have not been reaped."""
+
+_guard = Guard()
 
 
 class SpawnError(Exception):
@@ -65,6 +68,7 @@ class Child:
             self._loop.add_reader(self._pipe, self._readable)
         self._pidfd: int | None = None
         _living.add(self.pid)
+        _guard.begins(self.pid, _living)
         self._watch_leader()
 
     @property
@@ -177,6 +181,7 @@ class Child:
         if self._pipe is not None:
             self._drain()
             self._close_pipe()
+        _guard.gone(self.pid)
         self.code = self._popen.wait()  # returns at once: the leader has ended
         _living.discard(self.pid)
         self._ended.set_result(None)

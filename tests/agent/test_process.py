@@ -34,6 +34,16 @@ def warm_up() -> None:
     uvloop.run(nothing())  # keeps descriptors for its signal handling, once
 
 
+@pytest.fixture(scope="module", autouse=True)
+def guard() -> None:
+    """The first child brings the guard, which stays."""
+
+    async def first() -> None:
+        await spawn("true").wait()
+
+    asyncio.run(first())
+
+
 @pytest.fixture(autouse=True)
 def nothing_left() -> Any:
     gc.collect()  # event loops of other tests
