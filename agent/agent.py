@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from agent import describe, identity, settings
 from agent.acl import ServerPermissions
 from agent.acl_client import ClientPermissions
+from agent.acl_secondary import SecondaryPermissions
+from agent.actions import Actions
 from agent.archives import Archives
 from agent.calls import Calls
 from agent.cluster import Cluster
@@ -37,6 +40,7 @@ from agent.tokens import AgentTokens
 from agent.watches import Watches
 from agent.wire import Wire
 from core.acl.resolve import Judges
+from core.api.primary import primary
 from core.api.router import Router
 from core.api.table import ROUTES
 from core.config.diff import Reload, compare
@@ -105,6 +109,8 @@ class Agent:
         self.dns = dns_server(self)
         self.local: LocalAgent = self._make_local()
         self.cluster = Cluster(self)
+        self.actions = Actions(self, get_logger("agent.actions"))
+        self.cluster.on_lan(self.actions.hear)
         self.watches = Watches(self.front, self.data_dir, world, self._log)
         self.snapshots = Archives(
             self.raft, self.dialer, self.datacenter, self.calls.target, lambda: self.calls.permissions
@@ -113,8 +119,8 @@ class Agent:
         if self.acl.enabled:
             self._guard()
         if self.raft is not None and self._transport is not None:
-            self.server = Server(self, self.cluster, self.raft, self._transport)
-            self.calls.server = self.server
+            self.server = self.calls.server = Server(self, self.cluster, self.raft, self._transport)
+            self.calls.primary = primary(self.acl, self.store)
 
     def _guard(self) -> None:
         """From now on tokens are asked for."""
@@ -131,6 +137,12 @@ class Agent:
         )
         self.calls.permissions = permissions
         self.tokens.on_change = self._tokens_changed
+        place = self.acl.primary_datacenter
+        if self.acl.datacenter != place and not self.acl.token_replication:
+            there = ClientPermissions(
+                judges, self.tokens, partial(self.cluster.ask_in, place), self.world, logger, place
+            )
+            self.calls.permissions = SecondaryPermissions(permissions, there, self.world)
 
     def _tokens_changed(self) -> None:
         """This agent works with other tokens: what was refused to it may not be now, and the other way."""
@@ -232,6 +244,8 @@ class Agent:
             places = ", ".join(str(listener) for listener in reach)
             text = "whoever reaches the HTTP API can run commands here; prefer enable_local_script_checks"
             self._log.warn(text, address=places)
+        if self.config["actions"] and self.config["actions_without_acl"] and not self.acl.enabled:
+            self._log.warn("whoever reaches the HTTP API of any agent can run the actions of this one")
 
     async def _start_dns(self) -> None:
         pairs = [(listener.host, listener.port) for listener in self.addresses.dns]
@@ -246,6 +260,7 @@ class Agent:
         """Close everything, keeping what must last."""
         self.http.stop_accepting()
         await self.watches.stop()
+        await self.actions.stop()
         if self.server is not None:
             self.server.stop()
         await self.dns.stop()

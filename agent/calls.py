@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.cache import Cache
 from agent.counts import Counts
@@ -21,7 +22,7 @@ from agent.lobby import Lobby, blocks
 from agent.relay import replaced
 from core.acl.access import Authorizer
 from core.api.blocking import DEFAULT_WAIT, MAX_WAIT, wait_seconds
-from core.api.endpoint import Answer, Command, Errand, Permissions, Question, Settled
+from core.api.endpoint import Answer, Command, Errand, Permissions, QueryOptions, Question, Settled
 from core.codec.duration import MILLISECOND
 from core.errors import CtlError, Denied, Lost, NoLeader, Unauthorized, Unavailable, Unsent
 from core.node.routing import ServerList
@@ -33,10 +34,12 @@ if TYPE_CHECKING:
     from agent.relay import Relay
     from agent.world import World
     from core.api.endpoint import ServerDoor
+    from core.api.primary import Primary
     from core.node.servers import ServerFacts
     from core.store.state import Store
 
 T = TypeVar("T")
+W = TypeVar("W", Question, Command, Errand)
 _FRESH = 150 * MILLISECOND  # ns
 _NO_LEADER_IN_LIST = "Raft leader not found in server lookup mapping"
 
@@ -70,6 +73,7 @@ class Calls:
         self.server: ServerDoor | None = None  # set on servers
         self.router: Router | None = None  # set on servers with a WAN pool
         self.permissions: Permissions | None = None  # set where ACLs are on
+        self.primary: Primary | None = None  # set on servers of other datacenters than the primary one
         self.counts = Counts()
         self.leaving = False  # a server that leaves does not wait for another leader
         self._raft = raft
@@ -85,6 +89,8 @@ class Calls:
         options = question.options
         raft = self._raft
         if raft is None or (options.datacenter and options.datacenter != self._datacenter):
+            return False
+        if self.primary is not None and not self._settled(self.primary, question):
             return False
         return raft.is_leader or (options.allow_stale and raft.has_heard_of_leader)
 
@@ -137,8 +143,8 @@ class Calls:
 
     @staticmethod
     def _judge(permissions: Permissions, token: str) -> Authorizer:
-        """The judge of a token at a server, which knows all tokens of its datacenter."""
-        authorizer = permissions.known(token)
+        """The judge of a token at a server, which has looked for it before."""
+        authorizer = permissions.known(token) or permissions.latest(token)
         if authorizer is None:
             raise Denied("ACL not found")
         return authorizer
@@ -185,6 +191,10 @@ class Calls:
         return await self._held(lambda: self._read(question), (NoLeader, Unsent, Lost))
 
     async def _read(self, question: Question) -> Answer:
+        if self.primary is not None:
+            if self.primary.owns(question):
+                question = replaced(question, datacenter=self.primary.datacenter)
+            await self._learn(question.options)
         options = question.options
         if not self.here(question):
             return await self._relayed(self.target(options.datacenter), question)
@@ -201,6 +211,7 @@ class Calls:
         return bool(longest) and question.options.allow_stale and answer.last_contact > longest
 
     async def _relayed(self, server: ServerFacts, question: Question) -> Answer:
+        question = self._abroad(server, question)
         answer = await self._way().ask(server, question, self._wait_seconds(question))
         if self._too_stale(question, answer):
             return await self._way().ask(server, replaced(question, allow_stale=False), 0.0)
@@ -245,6 +256,9 @@ class Calls:
             else:
                 done(result)
 
+        if self.primary is not None and not self._settled(self.primary, command):
+            self._apply_later(command, done)
+            return
         raft = self._raft
         if raft is not None and raft.is_leader and command.datacenter in ("", self._datacenter):
             data, show = self._prepared(command)
@@ -256,6 +270,7 @@ class Calls:
             return
         try:
             target = self.target(command.datacenter)
+            command = self._abroad(target, command)
             if self.relay is not None and self.relay.tell(target, command.write.rpc, command, again):
                 return
         except NoLeader:
@@ -280,6 +295,10 @@ class Calls:
         return await self._held(lambda: self._apply(command), (NoLeader, Unsent))
 
     async def _apply(self, command: Command) -> object:
+        if self.primary is not None:
+            if self.primary.owns(command):
+                command = replace(command, datacenter=self.primary.datacenter)
+            await self._learn(command)
         raft = self._raft
         if raft is not None and raft.is_leader and command.datacenter in ("", self._datacenter):
             data, show = self._prepared(command)
@@ -288,7 +307,7 @@ class Calls:
             self.counts.wrote(command.write.rpc, began)
         else:
             target = self.target(command.datacenter)
-            result = await self._way().send(target, command.write.rpc, command)
+            result = await self._way().send(target, command.write.rpc, self._abroad(target, command))
         if isinstance(result, CtlError):
             raise result
         return result
@@ -298,13 +317,45 @@ class Calls:
         return await self._held(lambda: self._run(errand), (NoLeader, Unsent))
 
     async def _run(self, errand: Errand) -> Any:
+        if self.primary is not None and self.primary.owns(errand):
+            errand = replace(errand, datacenter=self.primary.datacenter)
         action = errand.action
         ours = self.server is not None and errand.datacenter in ("", self._datacenter)
         if self.server is not None and ours and (self.is_leader or not action.leader):
             if self.permissions is not None and action.permit is not None:
                 action.permit(await self.permissions.find(errand.token), errand.args)
             return await action.run(self.server, errand.args)
-        return await self._way().send(self.target(errand.datacenter), action.rpc, errand)
+        target = self.target(errand.datacenter)
+        return await self._way().send(target, action.rpc, self._abroad(target, errand))
+
+    # other datacenters
+
+    def _settled(self, primary: Primary, work: Question | Command) -> bool:
+        """Whether the primary datacenter has no part in what is to be done here."""
+        if primary.owns(work):
+            return False
+        permissions = self.permissions
+        if permissions is None:
+            return True
+        try:
+            return permissions.known(_token(work)) is not None
+        except Denied:  # which is an answer
+            return True
+
+    async def _learn(self, work: QueryOptions | Command) -> None:
+        """Have the judge of a token at hand for work that is to be done here."""
+        permissions = self.permissions
+        if permissions is not None and work.datacenter in ("", self._datacenter):
+            await permissions.find(work.token)
+
+    def _abroad(self, server: ServerFacts, work: W) -> W:
+        """Work as it goes to a server: a token that is valid in this datacenter alone is not told to
+        another one (protocols/rpc.md section 4)."""
+        if server.datacenter == self._datacenter or self.permissions is None or self._raft is None:
+            return work
+        secret = _token(work)
+        row = self.store.token_by_secret(secret) if secret else None
+        return work if row is None or not row.local else _without_token(work)
 
     # the way to others
 
@@ -351,6 +402,21 @@ class Calls:
 
 def _as_it_is(result: object) -> object:
     return result
+
+
+def _token(work: Question | Command | Errand) -> str:
+    return work.options.token if isinstance(work, Question) else work.token
+
+
+def _without_token(work: W) -> W:
+    changed: Any = work
+    if isinstance(work, Question):
+        changed = replaced(work, token="")
+    elif isinstance(work, Errand):
+        changed = replace(work, token="")
+    if getattr(work.args, "token", ""):
+        changed = replace(changed, args=replace(work.args, token=""))
+    return cast(W, changed)
 
 
 def question_key(question: Question) -> tuple[Any, ...]:

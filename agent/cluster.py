@@ -203,6 +203,17 @@ class Cluster:
             agent.local.server_up()
         agent.local.set_nodes(sum(member.status == ALIVE for member in members))
 
+    async def ask_in(self, datacenter: str, method: str, body: dict[str, Any]) -> Any:
+        """The reply of a server of another datacenter. Raises CtlError."""
+        servers = self.router.servers(datacenter)
+        for _ in range(len(servers or ()) - 1):
+            server = self.router.target(datacenter)
+            try:
+                return await self._ask(server, method, body)
+            except (Unsent, Lost) as error:
+                self._failed(server, error)
+        return await self._ask(self.router.target(datacenter), method, body)
+
     async def ask(self, method: str, body: dict[str, Any]) -> Any:
         """The reply of the first server of our datacenter that can be called. Raises CtlError."""
         calls = self._agent.calls

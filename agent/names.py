@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from agent import settings
 from agent.dns import DnsServer
 from agent.dns_catalog import CachedCatalog
 from agent.dns_queries import DnsQueries
+from core.errors import CtlError, Denied
 from core.node.prepared import Source
 
 if TYPE_CHECKING:
     from agent.agent import Agent
     from core.acl.access import Authorizer
+    from core.api.endpoint import Permissions
     from core.dns.answer import Catalog
+
+
+async def _learn(permissions: Permissions, token: str) -> None:
+    """Have a judge at hand the next time; what stands against it is said then."""
+    with contextlib.suppress(CtlError):
+        await permissions.find(token)
 
 
 def dns_server(agent: Agent) -> DnsServer:
@@ -28,7 +37,15 @@ def dns_server(agent: Agent) -> DnsServer:
 
     def judge() -> Authorizer | None:
         permissions = agent.calls.permissions
-        return permissions.known(token()) if looks and permissions is not None else None
+        if not looks or permissions is None:
+            return None
+        found = permissions.known(token())
+        if found is None:  # the primary datacenter is to be asked (again)
+            agent.cluster.spawn(_learn(permissions, token()))
+            found = permissions.latest(token())
+        if found is None:
+            raise Denied("the token of DNS is not known yet")
+        return found
 
     store: Catalog = agent.store
     if not looks:

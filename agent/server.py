@@ -5,7 +5,7 @@ It is also what the actions of core/api see of the server that they run on (Serv
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agent import settings
@@ -14,6 +14,7 @@ from agent.coordinates import CoordinateBatch
 from agent.jwt_documents import Documents
 from agent.leader import Leadership
 from agent.logs import get_logger
+from agent.replication import Replication
 from agent.rpc import MULTIPLEX, RAFT, SINGLE, SNAPSHOT, RpcListener
 from agent.rpc_limits import RequestLimits
 from agent.rpc_serve import RpcServer
@@ -24,6 +25,7 @@ from core.gossip.member import MemberEvent
 from core.node import peers
 from core.node.autopilot import Health, RaftStats
 from core.node.cluster import Me
+from core.node.jobs import Jobs
 
 if TYPE_CHECKING:
     from random import Random
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from agent.gossip import GossipPool
     from agent.raft import RaftService
     from agent.raft_transport import RaftTransport
+    from core.api.acl_requests import ACLReplicationStatus
     from core.api.endpoint import Errand, Permissions
     from core.config.settings import Config
     from core.gossip.member import GossipEvent
@@ -61,6 +64,7 @@ class Server:
         self._data_dir = agent.data_dir
         self._world = agent.world
         self._documents = Documents(agent.world)
+        self.jobs = Jobs()
         self._calls = agent.calls
         self._transport = transport
         transport.on_gone = cluster.lan.look_at
@@ -93,6 +97,15 @@ class Server:
             settings.leader(config),
             agent.acl,
         )
+        self._replication = Replication(
+            agent.acl,
+            self.store,
+            agent.calls.read,
+            raft.apply,
+            lambda: agent.tokens.secret("replication"),
+            agent.world,
+            get_logger("agent.server.replication"),
+        )
         expect = 0 if config["bootstrap"] or config.dev else config["bootstrap_expect"]
         self._bootstrap = Bootstrap(expect, raft, lambda: cluster.servers, self._peers)
         cluster.on_lan(self._heard)
@@ -118,13 +131,18 @@ class Server:
         """Leadership was won, or lost."""
         self._sessions.leading(is_leader)
         self._leadership.leading(is_leader)
-        if not is_leader:
+        if is_leader:
+            self._replication.start()
+        else:
+            self._replication.stop()
             self.coordinates.stop()
+            self.jobs.clear()
 
     def stop(self) -> None:
         """Serve nobody any more."""
         self._bootstrap.stop()
         self._leadership.stop()
+        self._replication.stop()
         self._sessions.leading(False)
         self.coordinates.stop()
         self._listener.close()
@@ -203,6 +221,10 @@ class Server:
             self._log.error("bootstrap: cannot use the reset index", file=path, error=error)
             return 0
 
+    def replication_status(self) -> ACLReplicationStatus:
+        """How copying ACLs from the primary datacenter goes."""
+        return self._replication.status()
+
     def autopilot_health(self) -> Health:
         """Autopilot's last judgement."""
         return self._leadership.health()
@@ -213,6 +235,12 @@ class Server:
         await self._until(lambda: not self.raft.is_leader, _HAND_OVER_SECONDS)
         if self.raft.is_leader:
             raise Unavailable(f"server {chosen} has not taken over the leadership in time")
+
+    # core.api.actions
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return self._world.now()
 
     # core.api.query_execute
 
@@ -228,6 +256,14 @@ class Server:
     async def run(self, errand: Errand) -> Any:
         """Have an action done where its datacenter is. Raises CtlError."""
         return await self._calls.run(errand)
+
+    async def run_all(self, errands: Sequence[Errand]) -> list[Any]:
+        """Have actions done where their datacenters are, all at once: their results, or CtlErrors."""
+        results = await asyncio.gather(*map(self._calls.run, errands), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, CtlError):
+                raise result
+        return results
 
     def failed_over(self, query: str, datacenter: str, error: CtlError) -> None:
         """Note that a prepared query could not be looked for in a datacenter."""

@@ -3,7 +3,7 @@ tokens, `/v1/agent/token/KIND`."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, cast
 
 from core.acl.builtin import management_token
 from core.api import acl_render, acl_shapes, decode
@@ -67,9 +67,15 @@ async def _bootstrap(server: ServerDoor, args: Bootstrap) -> ACLToken:
     return resolved(view, view.token_by_accessor(token.accessor_id) or token)
 
 
+class _Server(Protocol):
+    """What is asked of a server beside the ServerDoor. agent/server.py fulfils it."""
+
+    def replication_status(self) -> ACLReplicationStatus: ...
+
+
 async def _replication(server: ServerDoor, args: None) -> ACLReplicationStatus:
-    """There is nothing to replicate from in the primary datacenter."""
-    return ACLReplicationStatus()
+    """The leader copies, so it knows."""
+    return cast(_Server, server).replication_status()
 
 
 BOOTSTRAP = Action("ACL.BootstrapTokens", _bootstrap, OPEN)

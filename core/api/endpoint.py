@@ -190,6 +190,9 @@ class Permissions(Protocol):
         """The judge of a token (`""`: the anonymous one); None when a server must be asked first.
         Denied ("ACL not found") when there is no such token."""
 
+    def latest(self, token: str) -> Authorizer | None:
+        """The judge that was found last, good or not, for those who cannot wait until another is found."""
+
     async def find(self, token: str) -> Authorizer:
         """The judge of a token, asking a server where that is needed; when none answers, what
         acl.down_policy says. Denied when there is no such token."""

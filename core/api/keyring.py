@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
@@ -58,8 +57,8 @@ class _Server(Protocol):
     def other_datacenters(self) -> Sequence[str]:
         """Those that gossip knows, nearest first."""
 
-    async def run(self, errand: Errand) -> Any:
-        """Have an action done where its datacenter is. Raises CtlError."""
+    async def run_all(self, errands: Sequence[Errand]) -> Sequence[Any]:
+        """Have actions done where their datacenters are, all at once: their results, or CtlErrors."""
 
 
 class KeyringResponse(Struct, frozen=True, rename=go_name):
@@ -86,21 +85,23 @@ async def _operate(server: ServerDoor, args: KeyringRequest) -> list[KeyringResp
         return [await _in_pool(server, server.lan, args, wan=False)]
     first = await _in_pool(server, server.wan, args, wan=True)
     own = await _in_pool(server, server.lan, args, wan=False)
-    others = cast(_Server, server).other_datacenters()
-    there = await asyncio.gather(*(_in_datacenter(server, name, args) for name in others))
-    return [first, own, *(one for found in there for one in found)]
+    return [first, own, *await _elsewhere(cast(_Server, server), args)]
 
 
-async def _in_datacenter(server: ServerDoor, name: str, args: KeyringRequest) -> list[KeyringResponse]:
-    """What one server of another datacenter reports of its LAN pool. That it cannot be asked is its answer:
-    the others' are not lost for it."""
-    there = replace(args, datacenter=name, forwarded=True)
-    try:
-        found: list[KeyringResponse] = await cast(_Server, server).run(
-            Errand(OPERATE, there, _done, name, args.token)
-        )
-    except CtlError as error:
-        return [KeyringResponse(datacenter=name, error=error.text)]
+async def _elsewhere(server: _Server, args: KeyringRequest) -> list[KeyringResponse]:
+    """What one server of each other datacenter reports of its LAN pool. That it cannot be asked is its
+    answer: the others' are not lost for it."""
+    names = server.other_datacenters()
+    errands = [
+        Errand(OPERATE, replace(args, datacenter=name, forwarded=True), _done, name, args.token)
+        for name in names
+    ]
+    found: list[KeyringResponse] = []
+    for name, result in zip(names, await server.run_all(errands), strict=True):
+        if isinstance(result, CtlError):
+            found.append(KeyringResponse(datacenter=name, error=result.text))
+        else:
+            found += result
     return found
 
 

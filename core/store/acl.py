@@ -106,7 +106,9 @@ def _set_token(
         token.policies, state.acl_policies, "policy", "policies", how.allow_missing_links
     )
     roles, valid_roles = _links(token.roles, state.acl_roles, "role", "roles", how.allow_missing_links)
-    if token.auth_method and token.auth_method.lower() not in state.acl_auth_methods:
+    # A copy comes from a datacenter with auth methods of its own.
+    unknown = token.auth_method and token.auth_method.lower() not in state.acl_auth_methods
+    if unknown and not how.from_replication:
         raise Invalid(f"No such auth method with Name: {token.auth_method}")
     others = token.service_identities or token.node_identities or token.templated_policies
     if how.prohibit_unprivileged and not (valid_policies or valid_roles or others):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
@@ -47,12 +48,9 @@ class Server:
     def other_datacenters(self) -> list[str]:
         return list(self.others)
 
-    async def run(self, errand: Errand) -> list[KeyringResponse]:
-        self.errands.append(errand)
-        found = self.others[errand.datacenter]
-        if isinstance(found, CtlError):
-            raise found
-        return found
+    async def run_all(self, errands: Sequence[Errand]) -> list[list[KeyringResponse] | CtlError]:
+        self.errands += errands
+        return [self.others[errand.datacenter] for errand in errands]
 
 
 def ask(method: str, query: str = "", body: bytes = b"", agent: Agent | None = None) -> Any:
