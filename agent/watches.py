@@ -138,9 +138,7 @@ class _Watch:
             await self._hand_over(index, payload)
         finally:
             self._busy = False
-        self._before = payload
-        if self._place is not None:
-            await asyncio.to_thread(self._keep)
+        await asyncio.to_thread(self._keep)
 
     async def _ask(self, index: int) -> tuple[int, Any]:
         options = [*self._options, ("index", str(index))] if index else self._options
@@ -152,8 +150,9 @@ class _Watch:
     # the handler
 
     async def _hand_over(self, index: int, payload: Any) -> None:
+        before, self._before = self._before, payload
         if self._wants_diff:
-            payload = changes(self._question.kind, self._before, payload)
+            payload = changes(self._question.kind, before, payload)
         data = (to_text(payload) + "\n").encode("utf-8", "surrogateescape")
         if self._http is not None:
             await self._send(self._http, index, data[:-1])
@@ -176,7 +175,12 @@ class _Watch:
         except SpawnError as error:
             self._log.error("Failed to run watch handler", watch_handler=shown, error=str(error))
             return
-        await _finished(child)
+        try:
+            await _finished(child)
+        except asyncio.CancelledError:
+            if child.code == 0:  # it was told all the same
+                self._keep()
+            raise
         self._log.debug("watch handler output", watch_handler=shown, output=child.output.report())
         if child.code:
             how = f"exit status {child.code}" if child.code > 0 else f"signal {-child.code}"
@@ -200,8 +204,9 @@ class _Watch:
             self._before = saved.get("payload")
 
     def _keep(self) -> None:
-        """On a thread: a handler was told; after a restart it need not be told again."""
-        assert self._place is not None
+        """A handler was told; after a restart it need not be told again."""
+        if self._place is None:
+            return
         saved = self._progress.save()
         if self._wants_diff:
             saved["payload"] = self._before

@@ -177,3 +177,12 @@ def test_handlers_by_http(tmp_path: Path, receiver: tuple[str, list[tuple[dict[s
     assert got[0][1] == b"null" and json.loads(body)["Value"] == "MQ=="
     assert headers["X-Foo"] == "bar" and headers["Content-Type"] == "application/json"
     assert int(headers["X-Consul-Index"]) > 1
+
+
+def test_a_handler_that_ends_well_when_the_agent_stops_has_been_told(tmp_path: Path, told: Told) -> None:
+    script = f"trap 'echo; exit 0' TERM; cat >> {told.path}; while :; do sleep 0.05; done"
+    with started(tmp_path, {"type": "key", "key": "a", "args": ["/bin/sh", "-c", script]}) as agent:
+        told.until(1)
+        agent.restart()
+        agent.put("/v1/kv/a", "1")
+        assert values(told.until(2)) == [None, "MQ=="]
