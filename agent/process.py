@@ -19,7 +19,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from typing import IO
+from typing import IO, Any
 
 from agent.guard import GRACE, Guard
 from core.node.checks import OUTPUT_MAX_SIZE, Tail
@@ -211,11 +211,14 @@ def spawn(
     output_limit: int = OUTPUT_MAX_SIZE,
     capture: bool = True,
     cwd: str | None = None,
+    user: str = "",
 ) -> Child:
     """Start a command: a list is a program and its arguments, a string a line for the shell ($SHELL or
     /bin/sh). `env` is added to our environment. stdout and stderr go together into `Child.output`, which
-    keeps the last `output_limit` bytes, or to our own with `capture=False`. SpawnError if it cannot start."""
-    environment = {**os.environ, **env} if env else None
+    keeps the last `output_limit` bytes, or to our own with `capture=False`. `user`: whom to run it as, with
+    all groups of that user. SpawnError if it cannot start."""
+    identity, home = _identity(user)
+    environment = {**os.environ, **home, **(env or {})} if env or home else None
     argv = (
         [os.environ.get("SHELL") or "/bin/sh", "-c", command] if isinstance(command, str) else list(command)
     )
@@ -234,13 +237,31 @@ def spawn(
             stderr=subprocess.STDOUT if capture else None,
             bufsize=0,
             start_new_session=True,
+            **identity,
         )
     except (OSError, ValueError) as error:
+        if user and isinstance(error, PermissionError) and os.geteuid():
+            raise SpawnError(f"only root can run it as the user {user}") from error
         raise SpawnError(_go_text(argv[0], cwd, error)) from error
     finally:
         if source is not None:
             source.close()
     return Child(popen, Tail(output_limit))
+
+
+def _identity(user: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """What makes a child run as a user, and the variables that this user would have."""
+    if not user:
+        return {}, {}
+    import pwd
+
+    try:
+        found = pwd.getpwnam(user)
+    except KeyError:
+        raise SpawnError(f"there is no user {user}") from None
+    groups = os.getgrouplist(user, found.pw_gid)
+    identity = {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": groups}
+    return identity, {"HOME": found.pw_dir, "USER": user, "LOGNAME": user}
 
 
 def reap_orphans() -> int:

@@ -36,6 +36,7 @@ GROUPS = {
     "changes": "changes",
     "template": "template",
     "env": "env",
+    "exec": "exec",
     "session": "session",
     "lock": "lock",
     "config": "configentries",

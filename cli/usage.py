@@ -29,6 +29,7 @@ SUMMARIES = {
     "changes": "What happens in the cluster, in order",
     "template": "Keep files true to the cluster, and run commands",
     "env": "Run a command with an environment from the KV store",
+    "exec": "Run actions that agents have in their configuration",
     "session": "Sessions, which hold locks",
     "lock": "Run a command while holding a lock",
     "config": "Config entries, and the settings of the agent",

@@ -6,6 +6,7 @@ What a method is, as body and reply, is said in the other `remote_*`; the kinds 
 from __future__ import annotations
 
 from core.api.remote_acl import ACLS
+from core.api.remote_actions import EXEC
 from core.api.remote_changes import STREAM
 from core.api.remote_config import CONFIG
 from core.api.remote_coordination import COORDINATION
@@ -21,7 +22,7 @@ REMOTES: dict[str, Remote] = {
     remote.rpc: remote
     for remote in (
         *(*READS, *WRITES, *ERRANDS, *OPERATOR, *COORDINATION),
-        *(*ACLS, *QUERIES, *INTERNAL, *CONFIG, *UI, *STREAM),
+        *(*ACLS, *QUERIES, *INTERNAL, *CONFIG, *UI, *STREAM, *EXEC),
     )
 }
 

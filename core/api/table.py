@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from core.api import (
     acl,
+    actions,
     agent,
     agent_debug,
     catalog,
@@ -34,6 +35,7 @@ ROUTES: tuple[Route, ...] = (
     *snapshot.ROUTES,
     *catalog.ROUTES,
     *changes.ROUTES,
+    *actions.ROUTES,
     *health.ROUTES,
     *query.ROUTES,
     *serf_query.ROUTES,

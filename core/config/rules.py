@@ -7,6 +7,7 @@ from __future__ import annotations
 import binascii
 from base64 import b64decode
 
+from core.config.actions import actions
 from core.config.audit import audit_sinks
 from core.config.identity import datacenter_error, name_warning
 from core.config.settings import Config
@@ -63,6 +64,7 @@ def check_rules(config: Config) -> None:
         if error:
             raise ConfigError(error)
     audit_sinks(config["audit.enabled"], config["audit.sink"])
+    actions(config["actions"])
     _warn(config)
 
 

@@ -1,10 +1,12 @@
-"""Services and checks as an operator defines them: in files, through the HTTP API, on the command line.
+"""Services, checks and actions as an operator defines them: in files, through the HTTP API, on the
+command line.
 
 `core/config` (files) and `core/api/agent` (HTTP) both produce these; `agent/checks.py` runs them.
 Durations are int nanoseconds, 0 = not given. reference/config.md sections 4 and 5."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from msgspec import Struct
@@ -95,3 +97,17 @@ class ServiceDefinition(Struct, kw_only=True):
     token: str = ""
     proxy: dict[str, Any] | None = None
     connect: dict[str, Any] | None = None
+
+
+ACTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+class ActionDefinition(Struct, frozen=True):
+    """What `ctl exec NAME` runs on this agent. `user` empty: the agent's own. `parameters`: words of the
+    caller follow `args`; no shell sees them unless `args` is one."""
+
+    name: str
+    args: tuple[str, ...]
+    user: str = ""
+    timeout: int = 60_000_000_000
+    parameters: bool = False

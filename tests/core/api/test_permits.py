@@ -553,6 +553,8 @@ def test_every_remote_method_stands_for_work_that_has_a_permit_or_is_open() -> N
         "ACL.Logout",
         "ACL.PolicyResolve",
         "ACL.RoleResolve",
+        "Internal.ExecResults",
+        "Internal.ExecStart",
         "PreparedQuery.Apply",
         "Session.Renew",
     }

@@ -37,6 +37,7 @@ LEGAL: dict[str, Any] = {  # where any text or number will not do
     "ui_config.dir": "",
     "ui_dir": "",
     "bootstrap": False,
+    "actions": {"deploy": {"args": ["/bin/deploy"]}},
     "audit.enabled": False,  # needs a sink
     "data_dir": "/x",
 }
