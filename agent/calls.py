@@ -117,6 +117,8 @@ class Calls:
             answer = question.read.run(self.store, question.args, watch)
         else:
             answer = self._permitted(self.permissions, question, watch)
+        if question.read.sift is not None:
+            answer = question.read.sift(question.args, answer)
         if not raft.is_leader:
             answer.last_contact = raft.contact_age()
             answer.known_leader = bool(raft.leader_id)

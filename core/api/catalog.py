@@ -84,9 +84,6 @@ def matches_meta(host: Node | None, wanted: tuple[tuple[str, str], ...]) -> bool
 
 def _list_nodes(view: Store, args: NodesRequest, watch: Watch | None) -> Answer:
     index, nodes = view.nodes(watch, dict(args.node_meta) or None)
-    if args.filter:
-        keep = filter.compile(args.filter, "node")
-        nodes = [item for item in nodes if keep(item)]
     # Answers in order of distance are not remembered: no watch tells that the nodes have moved.
     ordered = nearest_first(view, args.near, nodes, lambda item: item.node)
     return Answer(index, ordered, remember=not args.near)
@@ -105,9 +102,6 @@ def _service_nodes(view: Store, args: ServiceRequest, watch: Watch | None) -> An
         pairs = [pair for pair in pairs if is_mesh_capable(pair[1], args.name)]
     if args.node_meta:
         pairs = [pair for pair in pairs if matches_meta(pair[0], args.node_meta)]
-    if args.filter:
-        keep = filter.compile(args.filter, "service_node")
-        pairs = [pair for pair in pairs if keep(pair)]
     ordered = nearest_first(view, args.near, pairs, lambda pair: pair[0].node)
     return Answer(index, ordered, remember=bool(pairs) and not args.near)
 
@@ -118,11 +112,16 @@ def is_mesh_capable(service: NodeService, name: str) -> bool:
 
 
 def _node_services(view: Store, args: NameRequest, watch: Watch | None) -> Answer:
-    index, (host, services) = view.node_services(args.name, watch)
-    if args.filter:
-        keep = filter.compile(args.filter, "node_service")
-        services = [item for item in services if keep(item)]
-    return Answer(index, (host, services), remember=False)
+    return Answer(*view.node_services(args.name, watch), remember=False)
+
+
+def sift_services(args: NameRequest, answer: Answer) -> Answer:
+    """The node and those of its services that the filter lets through."""
+    if not args.filter:
+        return answer
+    keep = filter.compile(args.filter, "node_service")
+    host, services = answer.value
+    return replace(answer, value=(host, [item for item in services if keep(item)]))
 
 
 def _nothing(view: Store, args: NameRequest, watch: Watch | None) -> Answer:
@@ -190,10 +189,14 @@ def _seen_instances(authorizer: Authorizer, args: ServiceRequest, answer: Answer
     return permits.kept(answer, lambda pair: permits.sees_pair(authorizer, pair))
 
 
-LIST_NODES = Read("Catalog.ListNodes", _list_nodes, permits.listing(permits.sees_node))
+LIST_NODES = Read(
+    "Catalog.ListNodes", _list_nodes, permits.listing(permits.sees_node), sift=filter.sift("node")
+)
 LIST_SERVICES = Read("Catalog.ListServices", _list_services, _seen_services)
-SERVICE_NODES = Read("Catalog.ServiceNodes", _service_nodes, _seen_instances)
-NODE_SERVICES = Read("Catalog.NodeServices", _node_services, permits.node_services)
+SERVICE_NODES = Read(
+    "Catalog.ServiceNodes", _service_nodes, _seen_instances, sift=filter.sift("service_node")
+)
+NODE_SERVICES = Read("Catalog.NodeServices", _node_services, permits.node_services, sift=sift_services)
 GATEWAY_SERVICES = Read(
     "Catalog.GatewayServices", _nothing, permits.reads("service", lambda args: str(args.name))
 )

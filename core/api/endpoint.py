@@ -100,13 +100,16 @@ class Read(Struct, frozen=True):
     """A question by its RPC name. `run(view, args, watch)` is pure: it reads the store, nothing else.
     With ACLs on, `permit(authorizer, args, answer)` gives what the token may see of the answer, or raises
     Denied; it leaves the answer that it was given as it is. Where that must be known while the answer is
-    made, `judged(authorizer, view, args, watch)` stands for both. `acl_only`: refused where ACLs are off."""
+    made, `judged(authorizer, view, args, watch)` stands for both. `sift(args, answer)` then picks what the
+    arguments' filter wants: only of what may be seen, or the filter would tell of what is hidden.
+    `acl_only`: refused where ACLs are off."""
 
     rpc: str
     run: Callable[[Any, Any, Watch | None], Answer]
     permit: Callable[[Authorizer, Any, Answer], Answer] | None
     judged: Callable[[Authorizer, Any, Any, Watch | None], Answer] | None = None
     acl_only: bool = False
+    sift: Callable[[Any, Answer], Answer] | None = None
 
 
 class Question(Struct):

@@ -11,8 +11,13 @@ them; on a map a missing key fails `==`, `in` and `matches` and passes their opp
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
+from msgspec.structs import replace
+
+from core.api.endpoint import Answer
 from core.api.filter_fields import KINDS, FieldType, Test, bind, wrong
 from core.errors import Invalid
 
@@ -193,3 +198,16 @@ def compile(expression: str, kind: str) -> Test:
     if len(expression) > MAX_LENGTH:
         raise wrong(f"expression is longer than {MAX_LENGTH} characters")
     return _Parser(expression, KINDS[kind]).parse()
+
+
+def sift(kind: str) -> Callable[[Any, Answer], Answer]:
+    """The `sift` of a read (core/api/endpoint.py) whose answer is a list of objects of a kind and whose
+    arguments have a `filter`."""
+
+    def sifted(args: Any, answer: Answer) -> Answer:
+        if not args.filter:
+            return answer
+        keep = compile(args.filter, kind)
+        return replace(answer, value=[item for item in answer.value if keep(item)])
+
+    return sifted

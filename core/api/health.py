@@ -51,16 +51,13 @@ def _service_nodes(view: Store, args: ServiceRequest, watch: Watch | None) -> An
         items = [item for item in items if is_mesh_capable(item.service, args.name)]
     if args.node_meta:
         items = [item for item in items if matches_meta(item.node, args.node_meta)]
-    if args.filter:
-        keep = filter.compile(args.filter, "check_service_node")
-        items = [item for item in items if keep(item)]
     ordered = nearest_first(view, args.near, items, lambda item: item.node.node)
     return Answer(index, ordered, remember=bool(items) and not args.near)
 
 
 def _node_checks(view: Store, args: NameRequest, watch: Watch | None) -> Answer:
     index, checks = view.node_checks(args.name, watch)
-    return Answer(index, _filtered(checks, args.filter), remember=False)
+    return Answer(index, checks, remember=False)
 
 
 def _select(
@@ -68,16 +65,8 @@ def _select(
 ) -> Answer:
     if args.node_meta:
         checks = [check for check in checks if matches_meta(view.node(check.node, None)[1], args.node_meta)]
-    checks = _filtered(checks, args.filter)
     ordered = nearest_first(view, args.near, checks, lambda check: check.node)
     return Answer(index, ordered, remember=remember and not args.node_meta and not args.near)
-
-
-def _filtered(checks: list[HealthCheck], expression: str) -> list[HealthCheck]:
-    if not expression:
-        return checks
-    keep = filter.compile(expression, "health_check")
-    return [check for check in checks if keep(check)]
 
 
 def _service_checks(view: Store, args: ChecksRequest, watch: Watch | None) -> Answer:
@@ -94,10 +83,13 @@ def _seen_instances(authorizer: Authorizer, args: ServiceRequest, answer: Answer
     return permits.kept(answer, lambda item: permits.sees_instance(authorizer, item))
 
 
-SERVICE_NODES = Read("Health.ServiceNodes", _service_nodes, _seen_instances)
-NODE_CHECKS = Read("Health.NodeChecks", _node_checks, permits.listing(permits.sees_check))
-SERVICE_CHECKS = Read("Health.ServiceChecks", _service_checks, permits.listing(permits.sees_check))
-CHECKS_IN_STATE = Read("Health.ChecksInState", _checks_in_state, permits.listing(permits.sees_check))
+_seen_checks, _sift_checks = permits.listing(permits.sees_check), filter.sift("health_check")
+SERVICE_NODES = Read(
+    "Health.ServiceNodes", _service_nodes, _seen_instances, sift=filter.sift("check_service_node")
+)
+NODE_CHECKS = Read("Health.NodeChecks", _node_checks, _seen_checks, sift=_sift_checks)
+SERVICE_CHECKS = Read("Health.ServiceChecks", _service_checks, _seen_checks, sift=_sift_checks)
+CHECKS_IN_STATE = Read("Health.ChecksInState", _checks_in_state, _seen_checks, sift=_sift_checks)
 
 
 def _checks(answer: Answer) -> Reply:

@@ -33,11 +33,7 @@ def _node_dump(view: Store, args: DumpRequest, watch: Watch | None) -> Answer:
 
 
 def _service_dump(view: Store, args: DumpRequest, watch: Watch | None) -> Answer:
-    index, found = view.service_dump(args.kind, watch)
-    if args.filter:
-        keep = filter.compile(args.filter, "check_service_node")
-        found = [item for item in found if keep(item)]
-    return Answer(index, found)
+    return Answer(*view.service_dump(args.kind, watch))
 
 
 def _seen_nodes(authorizer: Authorizer, args: DumpRequest, answer: Answer) -> Answer:
@@ -56,7 +52,12 @@ def _seen_nodes(authorizer: Authorizer, args: DumpRequest, answer: Answer) -> An
 
 NODE_DUMP = Read("Internal.NodeDump", _node_dump, _seen_nodes)
 NODE_INFO = Read("Internal.NodeInfo", _node_dump, _seen_nodes)
-SERVICE_DUMP = Read("Internal.ServiceDump", _service_dump, permits.listing(permits.sees_instance))
+SERVICE_DUMP = Read(
+    "Internal.ServiceDump",
+    _service_dump,
+    permits.listing(permits.sees_instance),
+    sift=filter.sift("check_service_node"),
+)
 
 
 def _node_infos(value: NodeDump) -> dict[str, Any]:

@@ -43,7 +43,12 @@ def _at_address(view: Store, args: AddressRequest, watch: Watch | None) -> Answe
     return Answer(view.index("nodes", "services"), found)
 
 
-NODE_SERVICE_LIST = Read("Catalog.NodeServiceList", catalog.NODE_SERVICES.run, permits.node_services)
+NODE_SERVICE_LIST = Read(
+    "Catalog.NodeServiceList",
+    catalog.NODE_SERVICES.run,
+    permits.node_services,
+    sift=catalog.sift_services,
+)
 SERVICES_AT = Read("Catalog.ServiceNodes", _at_address, permits.listing(permits.sees_pair))
 
 
