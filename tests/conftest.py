@@ -58,6 +58,24 @@ def tool() -> Callable[[str], str]:
     return find
 
 
+_LONG = (
+    "sim",
+    "cluster",
+    "e2e",
+    "cli",
+    "agent",
+    "clients",
+    "conformance",
+)  # with files of a minute and more
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, so that no worker begins one when the others are through."""
+    rank = {folder: number for number, folder in enumerate(_LONG)}
+    root = Path(__file__).parent
+    items.sort(key=lambda item: rank.get(item.path.relative_to(root).parts[0], len(rank)))
+
+
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Bytes may be made by chance, and every worker must know a test by the same name."""
     return argname if isinstance(val, bytes) else None
