@@ -89,7 +89,7 @@ class Agent:
         self._fsm = TimedFSM(self.metrics)
         self.store = self._fsm.store
         self.tls = settings.rpc_tls(config)
-        self.dialer = Dialer(self._loop, self.tls, addresses.bind)
+        self.dialer = Dialer(self._loop, self.tls, addresses.bind, config["datacenter"])
         self._transport = RaftTransport(self.dialer, self._locate) if config["server"] else None
         self.raft = self._make_raft() if config["server"] else None
         self.calls = Calls(

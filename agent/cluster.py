@@ -22,7 +22,7 @@ from agent.pool import Pool
 from agent.relay import Bucket, Relay
 from agent.retry_join import GaveUp, RetryJoin, start_join
 from core.errors import CtlError, Lost, Unavailable, Unsent
-from core.gossip.member import ALIVE, MemberEvent, UserEvent
+from core.gossip.member import ALIVE, FAIL, MemberEvent, UserEvent
 from core.node.distance import coordinate, datacenters_by_distance
 from core.node.servers import ServerFacts, server_facts
 from core.node.wan import Router
@@ -191,6 +191,10 @@ class Cluster:
         if isinstance(event, MemberEvent) and self.wan is not None:
             found = (server_facts(member) for member in self.wan.members())
             self.router.update(facts for facts in found if facts is not None)
+            for member in event.members if event.kind == FAIL else ():
+                gone = server_facts(member)
+                if gone is not None and gone.datacenter != self._agent.datacenter:
+                    self.pool.drop(gone)
 
     def _members_changed(self) -> None:
         agent = self._agent

@@ -156,6 +156,11 @@ class _Line(Mux):
                 self.session.finish(call.stream)
             self._over(call, body)
 
+    def abort(self) -> None:
+        """End the connection at once, whatever is still to be written."""
+        if self.transport is not None:
+            self.transport.abort()
+
     def lost(self, why: str) -> None:
         self._pool.forget(self)
         self._idle.clear()
@@ -224,6 +229,12 @@ class Pool:
             line.end()
         self._lines.clear()
 
+    def drop(self, server: ServerFacts) -> None:
+        """The server is gone: calls that wait for it fail now."""
+        line = self._lines.get((server.address, server.port, server.datacenter))
+        if line is not None:
+            line.abort()
+
     def forget(self, line: _Line) -> None:
         """A connection is over."""
         for key, known in list(self._lines.items()):
@@ -233,7 +244,7 @@ class Pool:
     def _patience(self, body: dict[str, Any]) -> float:
         """Seconds that an answer may take: a blocking query's own time comes on top."""
         settings = self.settings
-        if not body.get("MinQueryIndex"):
+        if type(body) is not dict or not body.get("MinQueryIndex"):  # (config entries are packed)
             return settings.call_timeout
         asked = min(body.get("MaxQueryTime") or DEFAULT_WAIT, MAX_WAIT) / SECOND
         return settings.call_timeout + asked + asked / 16 + settings.hold
