@@ -13,7 +13,9 @@ from msgspec.structs import replace
 from core.acl.access import Access, Authorizer, Resource
 from core.api.endpoint import Answer
 from core.errors import Denied, Invalid
+from core.store.register import SERF_CHECK
 from core.store.structs import (
+    CRITICAL,
     CheckServiceNode,
     DeregisterRequest,
     HealthCheck,
@@ -143,6 +145,18 @@ def require_node(authorizer: Authorizer, view: TxnState, node: str) -> None:
         authorizer.require("node", host.node, "write")
 
 
+def require_identity(authorizer: Authorizer, view: TxnState, node: str, node_id: str) -> None:
+    """Denied unless `node` may take the id of another one, which ends that one with all that is on it: it
+    must be writable too, unless it has failed. (A host that comes back under a new name has a token for that
+    name alone.)"""
+    host = view.get_node_by_id(node_id) if node_id else None
+    if host is None or host.node.lower() == node.lower():
+        return
+    alive = view.get_check(host.node, SERF_CHECK)
+    if alive is None or alive.status != CRITICAL:
+        authorizer.require("node", host.node, "write")
+
+
 def require_check(authorizer: Authorizer, view: TxnState, check: HealthCheck) -> None:
     """Denied unless a check may be written, and the one that the catalog has of that id: as its service
     may, or the node where it belongs to none."""
@@ -163,6 +177,7 @@ def register(authorizer: Authorizer, view: TxnState, args: RegisterRequest) -> N
     host = view.get_node(args.node)
     if host is None or (not args.skip_node_update and _changes(args, host)):
         require_node(authorizer, view, args.node)
+        require_identity(authorizer, view, args.node, args.id)
     service = args.service
     service_id = (service.id or service.service) if service is not None else ""
     if service is not None:
@@ -178,6 +193,9 @@ def register(authorizer: Authorizer, view: TxnState, args: RegisterRequest) -> N
                 f"Node '{check.node}' for check '{check.check_id}' doesn't match register request node "
                 f"'{args.node}'"
             )
+        stored_check = view.get_check(args.node, check.check_id or check.name)
+        if stored_check is not None and stored_check.service_id.lower() != check.service_id.lower():
+            require_check(authorizer, view, stored_check)  # it is taken from what it belongs to
         if not check.service_id:
             require_node(authorizer, view, args.node)
         elif service is None or check.service_id != service_id:

@@ -89,6 +89,8 @@ def _permit_op(authorizer: Authorizer, view: Store, op: TxnOp) -> None:
         _permit_key(authorizer, op.kv)
     elif op.node is not None and op.node.verb != "get":
         permits.require_node(authorizer, view, op.node.node.node)
+        if op.node.verb in ("set", "cas"):
+            permits.require_identity(authorizer, view, op.node.node.node, op.node.node.id)
     elif op.service is not None and op.service.verb != "get":
         service = op.service.service
         authorizer.require("service", service.service, "write")

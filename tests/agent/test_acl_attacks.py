@@ -7,13 +7,22 @@ from typing import Any
 
 import pytest
 
-from core.api import catalog, health, remote_internal
+from core.api import catalog, health, remote_internal, txn
 from core.api.endpoint import QueryOptions, Question, Read
 from core.api.remote_reads import NODE_SERVICE_LIST
-from core.errors import Invalid
+from core.errors import Denied, Invalid
 from core.store import commands
 from core.store.apply import apply
-from core.store.structs import HealthCheck, NodeService, RegisterRequest
+from core.store.state import Store
+from core.store.structs import (
+    HealthCheck,
+    Node,
+    NodeService,
+    RegisterRequest,
+    TxnNodeOp,
+    TxnOp,
+    TxnRequest,
+)
 from tests.agent.test_permitted import Known, judge, leading, no_reply
 
 NODES = 'node_prefix "" { policy = "read" }'
@@ -79,3 +88,51 @@ def test_a_filter_still_picks_and_a_wrong_one_is_refused() -> None:
             found("Output ==")
 
     asyncio.run(scene())
+
+
+NODE_ID = "aaaaaaaa-2222-3333-4444-555555555555"
+N9, MINE = 'node "n9" { policy = "write" } ', 'service "mine" { policy = "write" } '
+
+
+def _judged(store: Store, rules: str, args: RegisterRequest) -> list[str]:
+    """Who refuses: the registration, and the transaction that says the same of the node."""
+    assert catalog.REGISTER.permit is not None and txn.APPLY.permit is not None
+    refused = []
+    try:
+        catalog.REGISTER.permit(judge(rules), store, args)
+    except Denied:
+        refused.append("register")
+    op = TxnOp(node=TxnNodeOp("set", Node(id=args.id, node=args.node, address=args.address)))
+    if txn.APPLY.permit(judge(rules), store, TxnRequest("dc1", [op])) is not None:
+        refused.append("txn")
+    return refused
+
+
+def _with_node(status: str) -> Store:
+    store = Store()
+    alive = HealthCheck(node="n1", check_id="serfHealth", status=status)
+    mine = NodeService(id="mine", service="mine")
+    register = RegisterRequest(
+        datacenter="dc1", id=NODE_ID, node="n1", address="10.0.0.1", check=alive, service=mine
+    )
+    assert not isinstance(apply(store, 1, commands.register(register)), Exception)
+    return store
+
+
+@pytest.mark.parametrize(("status", "refused"), [("passing", ["register", "txn"]), ("critical", [])])
+def test_a_node_that_lives_does_not_lose_its_id_to_another_name(status: str, refused: list[str]) -> None:
+    """Whoever takes the id of a node deletes it."""
+    store = _with_node(status)
+    args = RegisterRequest(datacenter="dc1", id=NODE_ID.upper(), node="n9", address="10.0.0.9")
+    assert _judged(store, N9, args) == refused
+    assert _judged(store, N9 + 'node "n1" { policy = "write" }', args) == []
+
+
+def test_the_health_of_a_node_does_not_become_that_of_a_service() -> None:
+    store = _with_node("critical")
+    taken = HealthCheck(node="n1", check_id="SERFHEALTH", service_id="mine", status="passing")
+    args = RegisterRequest(datacenter="dc1", node="n1", skip_node_update=True, check=taken)
+    assert catalog.REGISTER.permit is not None
+    with pytest.raises(Denied):
+        catalog.REGISTER.permit(judge(MINE), store, args)
+    catalog.REGISTER.permit(judge(MINE + 'node "n1" { policy = "write" }'), store, args)
