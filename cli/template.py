@@ -76,18 +76,19 @@ def _run(call: Call, settings: Settings, signals: Signals) -> int:
     dry = ""
     if call.yes("dry"):
         dry = "whole" if call.name == "consul-template" else "diff"
-    while True:
+
+    def made(settings: Settings) -> Runner:
         log = Log(settings)
         for warning in settings.warnings:
             log("WARN", warning)
+        return Runner(settings, signals, log, _socket_address, lambda: made(_settings(call)), dry)
+
+    runner = made(settings)
+    while True:
         try:
-            return Runner(settings, signals, log, _socket_address, dry).run()
-        except Reload:
-            log("INFO", "reading the configuration again")
-        try:
-            settings = _settings(call)
-        except Failure as failure:
-            log("ERR", f"the configuration stays as it was: {failure}")
+            return runner.run()
+        except Reload as reload:
+            runner = reload.runner
 
 
 def _remove(path: str) -> None:

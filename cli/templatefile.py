@@ -40,9 +40,8 @@ class Swap:
     def __init__(self, output: Output, data: bytes) -> None:
         self._output, self._data = output, data
         self.path = os.path.realpath(output.destination)  # a link stays, the file behind it changes
-        folder, name = os.path.split(self.path)
-        self.temporary = os.path.join(folder, f".{name}.ctl-new")
-        self._old = os.path.join(folder, f".{name}.ctl-old")
+        self.temporary = _beside(self.path, "new")
+        self._old = _beside(self.path, "old")
 
     def prepare(self) -> str:
         """Write the new file beside the old one and give its name. Failure."""
@@ -108,6 +107,22 @@ class Swap:
         """Forget the new file."""
         with contextlib.suppress(OSError):
             os.unlink(self.temporary)
+
+
+def unfinished(destination: str) -> Written | None:
+    """The write that an earlier run did, if it was ended before its command: the old file is still there."""
+    path = os.path.realpath(destination)
+    old = _beside(path, "old")
+    if current(old) not in (None, current(path)):
+        return Written(path, old)
+    with contextlib.suppress(OSError):
+        os.unlink(old)  # it was ended before the write
+    return None
+
+
+def _beside(path: str, what: str) -> str:
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.ctl-{what}")
 
 
 def keep(written: Written) -> None:

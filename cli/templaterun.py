@@ -19,7 +19,7 @@ from cli.supervise import Signals, StartError, Stop, Supervisor, ending, exit_st
 from cli.templatechild import Companion, words_of
 from cli.templatedoors import surroundings
 from cli.templatefetch import Brain, Broken, environment
-from cli.templatefile import Swap, Written, current, keep, restore
+from cli.templatefile import Swap, Written, current, keep, restore, unfinished
 from cli.templatelog import Log
 from core.template.errors import TemplateError
 from core.template.plan import Keeper, Plan
@@ -34,7 +34,15 @@ _ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 class Reload(Exception):
-    """The configuration is to be read anew."""
+    """The configuration has been read anew; `runner` goes by it."""
+
+    def __init__(self, runner: Runner) -> None:
+        super().__init__()
+        self.runner = runner
+
+
+class Refused(Failure):
+    """A check command does not like a new file."""
 
 
 @dataclass
@@ -58,15 +66,18 @@ class Runner:
         signals: Signals,
         log: Log,
         socket_address: Callable[[str], str],
+        renew: Callable[[], Runner],
         dry: str = "",
     ) -> None:
-        """`dry` is how to show what would be written: "diff" or "whole"; `` writes it."""
+        """`renew` reads the configuration again. `dry` is how to show what would be written: "diff" or
+        "whole"; `` writes it."""
         self._settings, self._signals, self._log = settings, signals, log
-        self._socket_address, self._dry = socket_address, dry
+        self._socket_address, self._renew, self._dry = socket_address, renew, dry
         self._tasks = [_Task(output, _load(output), Keeper(output.safety)) for output in settings.outputs]
         self._plan = Plan([output.wait for output in settings.outputs], settings.once)
         self._brain = Brain(settings, log)
         self._written: list[tuple[_Task, Written]] = []
+        self._postponed: list[int] = []  # signals that came while a command ran
         self._commands: Supervisor
         self._child: Companion | None = None
         self._complain_at: float | None = time.monotonic() + PATIENCE
@@ -116,6 +127,9 @@ class Runner:
 
     def _wait(self, beside: Supervisor) -> list[int]:
         """Until something is due or happens; the signals that came."""
+        if self._postponed:
+            numbers, self._postponed = self._postponed, []
+            return numbers
         times = [self._plan.next_at(), self._complain_at]
         if self._child is not None:
             times.append(self._child.due_at())
@@ -130,13 +144,20 @@ class Runner:
         return self._signals.take()
 
     def _heed(self, number: int) -> bool:
-        """Act on a signal: True ends the runner. Reload for the signal that asks for it."""
+        """Act on a signal: True ends the runner. Reload when the configuration was to be read anew, and all
+        is well with it."""
         name = signal.Signals(number).name
         if name == self._settings.kill:
             sys.stderr.write("Cleaning up...\n")
             return True
         if name == self._settings.reload:
-            raise Reload
+            self._log("INFO", "reading the configuration again")
+            try:
+                runner = self._renew()
+            except Failure as failure:
+                self._log("ERR", f"the configuration stays as it was: {failure}")
+                return False
+            raise Reload(runner)
         if self._child is not None and self._child.running:
             self._child.signal(number)
             return False
@@ -159,18 +180,26 @@ class Runner:
     # --- passes ------------------------------------------------------------------------------------
 
     def _render_due(self) -> None:
-        """Passes of all templates that are due, then the commands of those that changed, each once."""
+        """Passes of all templates that are due, then the commands of those that changed, each once: also
+        when another template is the end of it all."""
         self._written = []
+        end: Failure | None = None
         for number in self._plan.due(time.monotonic()):
             task = self._tasks[number]
             try:
                 self._pass(number, task)
             except Failure as failure:
-                self._fail(task, str(failure))
+                try:
+                    self._fail(task, failure)
+                except Failure as fatal:
+                    end = fatal
+                    break
         if self._written:
             self._run_commands()
             if self._child is not None:
                 self._child.changed()
+        if end is not None:
+            raise end
 
     def _pass(self, number: int, task: _Task) -> None:
         around = surroundings(task.output, self._socket_address, bool(self._dry))
@@ -194,11 +223,12 @@ class Runner:
         task.keeper.accept(outcome, self._brain)
         task.done = True
 
-    def _fail(self, task: _Task, text: str) -> None:
-        """A template, check or command went wrong: the end, unless its errors are not fatal."""
-        if task.output.error_fatal:
-            raise Failure(text, code=BROKEN)
-        self._log("ERR", text)
+    def _fail(self, task: _Task, failure: Failure) -> None:
+        """A template, check or command went wrong: the end, unless its errors are not fatal. A file that a
+        check has kept as it was is no reason to stop following the next change."""
+        if task.output.error_fatal and (self._settings.once or not isinstance(failure, Refused)):
+            raise Failure(str(failure), code=BROKEN)
+        self._log("ERR", str(failure))
 
     # --- writing -----------------------------------------------------------------------------------
 
@@ -217,6 +247,9 @@ class Runner:
             task.shown = data
             return
         if old == data:
+            rest = None if task.done else unfinished(output.destination)
+            if rest is not None:
+                self._written.append((task, rest))
             return
         swap = Swap(output, data)
         temporary = swap.prepare()
@@ -236,7 +269,7 @@ class Runner:
         code, why = self._execute(shell_words(line), output.check_timeout)
         if code or why:
             wrong = f"the check `{output.check}` failed ({why or ending(code)})"
-            raise Failure(f"{output.destination} is kept as it is: {wrong}")
+            raise Refused(f"{output.destination} is kept as it is: {wrong}")
 
     def _show(self, path: str, old: bytes | None, data: bytes) -> None:
         """What a dry run would write."""
@@ -265,8 +298,9 @@ class Runner:
             try:
                 code, why = self._execute(words_of(program), program.timeout)
             except Stop:
-                _forget(files)
-                raise
+                if self._commands.code == 0:
+                    _forget(files)
+                raise  # else the next run does what is left
             if not code and not why:
                 _forget(files)
                 continue
@@ -275,7 +309,7 @@ class Runner:
                 if task.output.restore and restore(written):
                     text += f"; {written.path} is as it was before"
                 keep(written)
-            self._fail(files[0][0], text)
+            self._fail(files[0][0], Failure(text))
 
     def _execute(self, words: list[str], timeout: float) -> tuple[int, str]:
         """Run a command to its end: its code, and why it has none."""
@@ -285,13 +319,35 @@ class Runner:
             added["CONSUL_HTTP_ADDR"] = self._settings.agent["http-addr"]
         if self._settings.agent.get("token"):
             added["CONSUL_HTTP_TOKEN"] = self._settings.agent["token"]
-        deadline = time.monotonic() + timeout if timeout else None
         try:
-            return self._commands.run(words, added, deadline=deadline), ""
+            return self._finish(words, added, time.monotonic() + timeout if timeout else None), ""
         except TimeoutError:
             return 0, f"it did not end within {timeout:g}s"
         except StartError as error:
             return 0, str(error)
+
+    def _finish(self, words: list[str], environment: dict[str, str], deadline: float | None) -> int:
+        """The code of a command. TimeoutError, or Stop for a signal that ends us; others wait until then."""
+        self._commands.start(words, environment, whole=False)
+        why: Exception | None = None
+        while (code := self._commands.code) is None:
+            left = None if deadline is None or why else max(0.0, deadline - time.monotonic())
+            for number in self._commands.wait(left):
+                if self._is_end(number):
+                    why = why or Stop(number)
+                else:
+                    self._postponed.append(number)
+            if why is None and deadline is not None and time.monotonic() >= deadline:
+                why = TimeoutError()
+            if why is not None:
+                self._commands.end()
+        if why is not None:
+            raise why
+        return code
+
+    def _is_end(self, number: int) -> bool:
+        name = signal.Signals(number).name
+        return name == self._settings.kill or (number in _ENDS and name != self._settings.reload)
 
 
 def _forget(files: list[tuple[_Task, Written]]) -> None:

@@ -98,6 +98,7 @@ def test_hosts_example_as_typed(agent: Agent, folder: Path) -> None:
         until("the change", lambda: "10.0.0.2" in _text(folder / "hosts.out"))
         assert time.monotonic() - start < 2  # a second, and what a busy machine adds
         until("the second run", lambda: _text(folder / "runs") == "x\nx\n")
+        until("its end", lambda: not list(folder.glob(".hosts*")))
         assert runner.end() == 12
         assert "Cleaning up..." in _text(runner.log)
     assert _text(folder / "runs") == "x\nx\n"
@@ -255,6 +256,76 @@ def test_configuration_file_reload_and_jinja(agent: Agent, folder: Path) -> None
         until("the complaint", lambda: "the configuration stays as it was" in _text(runner.log))
         agent.http("PUT", "/v1/kv/a", b"2")
         until("it goes on", lambda: _text(folder / "b") == "2")
+
+
+def test_a_reload_with_a_broken_template_changes_nothing(agent: Agent, folder: Path) -> None:
+    agent.http("PUT", "/v1/kv/a", b"1")
+    (folder / "a.ctmpl").write_text('{{ key "a" }}')
+    flags = ("-template", "a.ctmpl:a", "-exec", "echo $$ >> pids; exec sleep 1000")
+    with Running(agent, folder, *flags) as runner:
+        until("the child", lambda: _text(folder / "pids").count("\n") == 1)
+        (folder / "a.ctmpl").write_text('{{ key "a" ')
+        runner.process.send_signal(signal.SIGHUP)
+        until("the complaint", lambda: "the configuration stays as it was" in _text(runner.log))
+        os.kill(int(_text(folder / "pids")), 0)
+        agent.http("PUT", "/v1/kv/a", b"2")
+        until("it goes on", lambda: _text(folder / "a") == "2")
+        assert runner.end() == 12
+
+
+def test_a_check_that_says_no_is_not_the_end(agent: Agent, folder: Path) -> None:
+    agent.http("PUT", "/v1/kv/a", b"good 1")
+    (folder / "a.ctmpl").write_text('{{ key "a" }}')
+    with Running(agent, folder, "-template", "a.ctmpl:a", "-check", "grep -q good {tmp}") as runner:
+        until("the file", lambda: _text(folder / "a") == "good 1")
+        agent.http("PUT", "/v1/kv/a", b"bad")
+        until("the complaint", lambda: "the check `grep -q good {tmp}` failed" in _text(runner.log))
+        assert _text(folder / "a") == "good 1"
+        agent.http("PUT", "/v1/kv/a", b"good 2")
+        until("it goes on", lambda: _text(folder / "a") == "good 2")
+        assert runner.end() == 12
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_command_that_was_cut_short_runs_again(agent: Agent, folder: Path, number: int) -> None:
+    agent.http("PUT", "/v1/kv/a", b"1")
+    (folder / "a.ctmpl").write_text('{{ key "a" }}')
+    (folder / "a").write_text("0")
+    slow = ("-template", "a.ctmpl:a:echo begin >> runs; [ -e fast ] || sleep 1000; echo end >> runs")
+    with Running(agent, folder, *slow) as runner:
+        until("the command", lambda: _text(folder / "runs") == "begin\n")
+        runner.end(number)
+    (folder / "fast").touch()
+    assert _run(agent, folder, *slow, "-once").returncode == 0
+    assert _text(folder / "runs") == "begin\nbegin\nend\n"
+    assert _run(agent, folder, *slow, "-once").returncode == 0
+    assert _text(folder / "runs") == "begin\nbegin\nend\n" and not list(folder.glob(".a*"))
+
+
+def test_commands_run_though_another_template_fails(agent: Agent, folder: Path) -> None:
+    (folder / "good.ctmpl").write_text("good")
+    (folder / "bad.ctmpl").write_text('{{ parseInt "x" }}')
+    flags = ("-template", "good.ctmpl:good:echo ran", "-template", "bad.ctmpl:bad", "-once")
+    done = _run(agent, folder, *flags)
+    assert (done.returncode, done.stdout) == (14, "ran\n") and _text(folder / "good") == "good"
+
+
+def test_a_signal_to_read_again_waits_for_the_command(agent: Agent, folder: Path) -> None:
+    agent.http("PUT", "/v1/kv/a", b"1")
+    (folder / "a.ctmpl").write_text('{{ key "a" }}')
+    flags = (
+        "-template",
+        "a.ctmpl:a:echo begin >> runs; while [ ! -e on ]; do sleep 0.05; done; echo end >> runs",
+    )
+    with Running(agent, folder, *flags) as runner:
+        until("the command", lambda: _text(folder / "runs") == "begin\n")
+        runner.process.send_signal(signal.SIGHUP)
+        runner.process.send_signal(signal.SIGUSR1)
+        (folder / "on").touch()
+        until("it was read again", lambda: "reading the configuration again" in _text(runner.log))
+        agent.http("PUT", "/v1/kv/a", b"2")
+        until("it goes on", lambda: _text(folder / "runs") == "begin\nend\nbegin\nend\n")
+        assert runner.end() == 12
 
 
 CHILD = (

@@ -111,7 +111,7 @@ def test_a_server_reads_what_is_rendered(
     conf, runs = tmp_path / "web.conf", tmp_path / "runs"
     (tmp_path / "web.ctmpl").write_text(server.template)
     words = ["template", "--template", f"web.ctmpl:web.conf:echo x >> runs; {server.reload}"]
-    words += ["--check", server.check, "--log-level", "DEBUG", "--template-error-fatal=false"]
+    words += ["--check", server.check, "--log-level", "DEBUG"]
 
     def served() -> set[str]:
         return {get(own, PORT) for _ in range(8)}
