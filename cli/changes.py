@@ -88,10 +88,11 @@ def _print(call: Call, index: int, change: dict[str, Any]) -> None:
         return
     from cli.terminal import clean
 
-    call.out.line(clean(f"{index}  {change['Op']:<6} {change['Kind']:<8}{_subject(change)}"))
+    call.out.line(clean(f"{index}  {change['Op']:<6} {change['Kind']:<8}{subject(change)}"))
 
 
-def _subject(change: dict[str, Any]) -> str:
+def subject(change: dict[str, Any]) -> str:
+    """What changed, in words."""
     kind, gone = change["Kind"], change["Op"] == "delete"
     if kind == "kv":
         return f"{change['Key']}" + ("" if gone else f" = {_value(change['Value'])}")

@@ -48,6 +48,7 @@ GROUPS = {
     "operator": "operator",
     "raft": "operator",
     "snapshot": "snapshot",
+    "top": "top",
     "info": "operate",
     "reload": "operate",
     "maint": "operate",

@@ -60,6 +60,14 @@ def clean(text: str) -> str:
     return "".join(char if char.isprintable() else " " if char in "\n\t\r" else "\ufffd" for char in text)
 
 
+def ago(seconds: float) -> str:
+    """A time span for people, in its largest unit: `5s`, `3m`, `2h`, `4d`."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{int(max(0.0, seconds))}s"
+
+
 def print_table(table: Table, coloured: bool) -> None:
     """A table without borders. Columns in `keep` are never cut; the others give way first."""
     from rich.box import SIMPLE_HEAD

@@ -41,6 +41,7 @@ SUMMARIES = {
     "operator": "Raft's servers and autopilot",
     "raft": "Raft's servers",
     "snapshot": "Save, look into and restore the whole state",
+    "top": "Watch members, servers, services and events live",
     "info": "Counters of the agent",
     "reload": "Read the configuration again",
     "maint": "Maintenance mode",
