@@ -105,5 +105,5 @@ def identity(definition: dict[str, Any]) -> str:
 
 def back_off(failures: int) -> float:
     """Seconds to wait after that many failures in a row: quick at first, so that an agent's restart
-    goes unnoticed, and never more than half a minute."""
-    return min(0.5 * failures * failures, 30.0)
+    goes unnoticed, and never so long that an operator would wonder."""
+    return min(0.5 * failures * failures, 10.0)

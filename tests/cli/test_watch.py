@@ -34,7 +34,7 @@ def test_progress():
 
 
 def test_back_off():
-    assert [back_off(n) for n in (1, 2, 3, 100)] == [0.5, 2.0, 4.5, 30.0]
+    assert [back_off(n) for n in (1, 2, 3, 100)] == [0.5, 2.0, 4.5, 10.0]
 
 
 def test_payloads_as_recorded():
