@@ -83,6 +83,10 @@ def test_a_line_has_the_form_of_consul_enterprise(tmp_path: Path) -> None:
         ("/v1/acl/info/s", f"/v1/acl/info/{HIDDEN}"),
         ("/v1/acl/%69nfo/s?pretty", f"/v1/acl/info/{HIDDEN}?pretty"),
         ("/v1/acl/info/", "/v1/acl/info/"),
+        ("//v1//acl/info/s", f"/v1/acl/info/{HIDDEN}"),
+        ("/v1/acl/./info/s", f"/v1/acl/info/{HIDDEN}"),
+        ("/v1/kv/%2e%2e/acl/info/s", f"/v1/acl/info/{HIDDEN}"),
+        ("/v1/kv/a?x=1;token=s", f"/v1/kv/a?x=1;token={HIDDEN}"),
         ("/v1/kv/a?tokens=1&token", "/v1/kv/a?tokens=1&token"),
     ],
 )
