@@ -25,6 +25,7 @@ from core.api.endpoint import (
     ServerDoor,
 )
 from core.codec import gojson
+from core.codec.msgpack import DecodeError
 from core.codec.regex import RegexError
 from core.codec.regex import compile as compile_regex
 from core.errors import Invalid
@@ -71,6 +72,12 @@ async def _fire(server: ServerDoor, args: EventFireRequest) -> None:
 
 def _may_fire(authorizer: Authorizer, args: EventFireRequest) -> None:
     authorizer.require("event", args.name, "write")
+    try:
+        told = consul_events.decode(args.payload or b"").name
+    except DecodeError:
+        return  # nobody will understand it
+    if told != args.name:  # it is this one that agents hear
+        authorizer.require("event", told, "write")
 
 
 FIRE = Action("Internal.EventFire", _fire, leader=False, permit=_may_fire)
