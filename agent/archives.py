@@ -62,6 +62,10 @@ class Archives:
             await raft.verify_leader()
         return await self._save(raft)
 
+    async def may_restore(self, datacenter: str, token: str) -> None:
+        if self._raft is not None and datacenter in ("", self._datacenter):
+            await self._permit(token)
+
     async def restore(self, data: bytes, datacenter: str, token: str) -> None:
         raft = self._raft
         if raft is None or datacenter not in ("", self._datacenter) or not raft.is_leader:

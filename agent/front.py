@@ -18,7 +18,7 @@ from agent.target import Target
 from agent.wire import Wire, date_line
 from core.api.endpoint import TEXT, Reply
 from core.api.router import Router
-from core.errors import CtlError
+from core.errors import CtlError, Denied
 from core.store.watch import Watch
 
 if TYPE_CHECKING:
@@ -202,6 +202,20 @@ class Front:
             if len(url) <= MAX_TARGET_SIZE:
                 self._targets[url] = found
         return found
+
+    def takes_archive(self, raw: RawRequest) -> bool:
+        """Whether the long body of a request to restore the state is worth taking in: not from those who
+        may not, as far as that is known here."""
+        permissions, target = self.calls.permissions, self.target(raw.url)
+        if permissions is None or target.query is None:
+            return target.query is not None
+        if target.query.get("dc") not in ("", self.agent.datacenter):
+            return True
+        try:
+            judge = permissions.known(permissions.token(target.token or raw.head.token))
+        except Denied:
+            return False
+        return judge is None or judge.allows("acl", "", "write")
 
     def refusal(self, status: int, text: str) -> bytes:
         """An error for a connection that will be closed."""

@@ -303,7 +303,7 @@ class Connection(asyncio.Protocol):
         request = self._now
         assert request is not None
         request.length += len(body)
-        archive = request.url.startswith(_ARCHIVES)
+        archive = request.url.startswith(_ARCHIVES) and self._front.takes_archive(request)
         if request.length <= (MAX_ARCHIVE if archive else self._server.body_cap):
             self._parts.append(body)
         else:

@@ -87,6 +87,7 @@ async def _carry_out(
         return await door.save(datacenter, bool(request.get(b"AllowStale")), token)
     if operation != RESTORE:
         raise CtlError(f'unrecognized snapshot op "{operation}"')
+    await door.may_restore(datacenter, token)
     await door.restore(await _archive(reader, rest), datacenter, token)
     return None
 

@@ -264,6 +264,9 @@ class SnapshotDoor(Protocol):
     async def save(self, datacenter: str, stale: bool, token: str) -> Saved:
         """By the leader, or with `stale` by any server. CtlError."""
 
+    async def may_restore(self, datacenter: str, token: str) -> None:
+        """Denied when it can be told here that the token may not: before a long archive is taken in."""
+
     async def restore(self, archive: bytes, datacenter: str, token: str) -> None:
         """Return when a quorum has it. CtlError: nothing was changed, unless the leader was lost."""
 

@@ -32,6 +32,7 @@ async def _save(agent: AgentDoor, request: Request) -> Reply:
 
 
 async def _restore(agent: AgentDoor, request: Request) -> Reply:
+    await agent.snapshots.may_restore(request.query.get("dc"), request.token)
     if request.length > len(request.body):
         raise TooLarge(f"the archive has {request.length} bytes, more than this agent takes at once")
     await agent.snapshots.restore(request.body, request.query.get("dc"), request.token)

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
-from core.api import catalog, health, remote_internal, txn
+from agent import snapshot_rpc
+from core.api import catalog, event, health, remote_internal, txn
 from core.api.endpoint import QueryOptions, Question, Read
 from core.api.remote_reads import NODE_SERVICE_LIST
 from core.errors import Denied, Invalid
+from core.gossip import consul_events
+from core.gossip.consul_events import ConsulEvent
 from core.store import commands
 from core.store.apply import apply
 from core.store.state import Store
@@ -23,6 +26,7 @@ from core.store.structs import (
     TxnOp,
     TxnRequest,
 )
+from tests.agent.raft_network import Network
 from tests.agent.test_permitted import Known, judge, leading, no_reply
 
 NODES = 'node_prefix "" { policy = "read" }'
@@ -136,3 +140,35 @@ def test_the_health_of_a_node_does_not_become_that_of_a_service() -> None:
     with pytest.raises(Denied):
         catalog.REGISTER.permit(judge(MINE), store, args)
     catalog.REGISTER.permit(judge(MINE + 'node "n1" { policy = "write" }'), store, args)
+
+
+def test_an_event_needs_the_right_to_the_name_that_agents_hear() -> None:
+    """Another agent may send any payload under any name."""
+    allowed = judge('event "deploy" { policy = "write" }')
+
+    def fire(name: str, told: str) -> None:
+        payload = consul_events.encode(ConsulEvent(id=NODE_ID, name=told))
+        assert event.FIRE.permit is not None
+        event.FIRE.permit(allowed, event.EventFireRequest("dc1", name, payload))
+
+    fire("deploy", "deploy")
+    with pytest.raises(Denied):
+        fire("deploy", "reboot")
+
+
+def test_no_archive_is_waited_for_from_somebody_who_may_not_restore_it() -> None:
+    async def scene() -> None:
+        net = Network(None, "a")
+        host = await net.start()
+        host.archives._permissions = lambda: Known()
+        server = net.address_of("a", "")
+        assert server is not None
+        reader, writer = await snapshot_rpc._call(
+            host.archives._dialer, server, snapshot_rpc.RESTORE, "dc1", False, ""
+        )
+        with pytest.raises(Denied, match="acl:write"):
+            await snapshot_rpc._answer(reader, 3.0)
+        writer.close()
+        await net.stop()
+
+    asyncio.run(scene())

@@ -223,7 +223,7 @@ def test_a_transaction_that_writes_gives_back_what_may_be_read() -> None:
         command = Command(txn.APPLY, TxnRequest("dc1", ops, "writes"), no_reply)
         told: list[Any] = []
         calls.tell(command, told.append)
-        for response in (told[0], await calls.apply(command)):
+        for response in (told[0], cast(Any, await calls.apply(command))):
             assert [one.kv.key for one in response.results] == [b"a"]
 
     asyncio.run(scene())
