@@ -187,6 +187,8 @@ class Exchange:
         """A read that takes a word with other servers, to confirm the leadership or to be answered."""
         calls = self._front.calls
         if question.options.use_cache and question.tells_consistency and calls.keeps(question):
+            if calls.permissions is not None:  # what is at hand is not for a token that is gone meanwhile
+                await calls.permissions.find(question.options.token)
             answer, hit = await calls.cache.get(question)
             reply = self._dress(question, self._translated(question, answer))
             age = {"Age": str(calls.cache.age(question))} if hit else {}

@@ -157,6 +157,25 @@ def test_no_secret_is_in_the_log(pair: Pair) -> None:
         assert not [line for line in log.splitlines() if secret in line or ROOT in line or RECOVERY in line]
 
 
+def test_an_answer_at_hand_is_not_for_a_token_that_is_gone(pair: Pair) -> None:
+    send(pair.server, "PUT", "/v1/catalog/register", {"Node": "hidden", "Address": "10.9.9.9"})
+    token = pair.make('node_prefix "" { policy = "read" } ')
+
+    def cached() -> Response:
+        return send(pair.client, "GET", "/v1/catalog/nodes?cached", token=token["SecretID"])
+
+    assert "hidden" in cached().text and cached().headers["x-cache"] == "HIT"
+    assert send(pair.server, "DELETE", f"/v1/acl/token/{token['AccessorID']}").status == 200
+    until("it is refused", lambda: cached().status == 403)
+
+
+def test_a_long_archive_is_not_taken_in_for_somebody_who_may_not_restore_it(pair: Pair) -> None:
+    refused = send(pair.server, "PUT", "/v1/snapshot", b"x" * (4 << 20), token="")
+    assert refused.status == 403 and "acl:write" in refused.text
+    wrong = send(pair.server, "PUT", "/v1/snapshot", b"x" * (4 << 20))
+    assert wrong.status == 500, "who may is told what is wrong with it"
+
+
 def test_a_token_that_is_known_outlasts_the_servers(pair: Pair) -> None:
     """The last test here: it ends the server. acl.down_policy is extend-cache."""
     secret = pair.make('agent "c1" { policy = "read" }')["SecretID"]
