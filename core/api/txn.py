@@ -76,6 +76,8 @@ def _checked(view: Store, op: TxnOp) -> TxnOp:
 
 
 def _read(view: Store, args: TxnReadRequest, watch: Watch | None) -> Answer:
+    if not txn.read_only(args.ops):  # over RPC anything may be sent, and this is no way into the log
+        raise Invalid("Txn.Read takes no operations that write")
     return Answer(0, txn.run(view, 0, args.ops), remember=False)
 
 

@@ -18,10 +18,12 @@ from core.store import commands
 from core.store.apply import apply
 from core.store.state import Store
 from core.store.structs import (
+    DirEntry,
     HealthCheck,
     Node,
     NodeService,
     RegisterRequest,
+    TxnKVOp,
     TxnNodeOp,
     TxnOp,
     TxnRequest,
@@ -170,5 +172,22 @@ def test_no_archive_is_waited_for_from_somebody_who_may_not_restore_it() -> None
             await snapshot_rpc._answer(reader, 3.0)
         writer.close()
         await net.stop()
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_what_is_asked_as_a_read_writes_nothing(guarded: bool) -> None:
+    """Over RPC any operation can be sent as Txn.Read, which does not go through the log."""
+
+    async def scene() -> None:
+        calls = leading(Known(writer=judge('key_prefix "" { policy = "write" }')))
+        if not guarded:
+            calls.permissions = None
+        ops = (TxnOp(kv=TxnKVOp("set", DirEntry(b"a", b"v"))),)
+        asked = Question(txn.READ, txn.TxnReadRequest(ops), QueryOptions(token="writer"), no_reply)
+        with pytest.raises(Invalid):
+            calls.ask(asked)
+        assert not calls.store.kv.rows
 
     asyncio.run(scene())
