@@ -59,6 +59,7 @@ class Cluster:
         self._unreachable: dict[str, str] = {}  # by id: why RPC did not get there the last time
         self._on_lan: list[Callable[[GossipEvent], None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._flood: Flood | None = None
         self._coordinates = CoordinateSender(
             agent.node_name,
             agent.datacenter,
@@ -97,9 +98,9 @@ class Cluster:
             self._retry(self.wan, True)
         self.spawn(self._watch_servers())
         if self.wan is not None:
-            flood = Flood(self.lan, self.wan, self._agent.datacenter, self._log)
-            self.on_lan(flood.hear)
-            self.spawn(flood.run())
+            self._flood = Flood(self.lan, self.wan, self._agent.datacenter, self._log)
+            self.on_lan(self._flood.hear)
+            self.spawn(self._flood.run())
         self._coordinates.start()
 
     def _retry(self, pool: GossipPool, wan: bool) -> None:
@@ -296,6 +297,8 @@ class Cluster:
         joined, errors = await pool.join([address])
         if not joined:
             raise Unavailable(joining.report(errors))
+        if wan and self._flood is not None:
+            self.spawn(self._flood.spread())
 
     async def force_leave(self, node: str, prune: bool, wan: bool = False) -> None:
         """Declare a failed member gone. Unavailable when there is no such member."""

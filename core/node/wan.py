@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from core.errors import Unavailable
+from core.gossip.member import ALIVE, Member
 from core.node.routing import ServerList
-from core.node.servers import ServerFacts
+from core.node.servers import ServerFacts, server_facts
 
 NO_PATH = "No path to datacenter"
 NONE_REACHABLE = "Remote DC has no server currently reachable"
+
+
+def missing(lan: Sequence[Member], wan: Sequence[Member], datacenter: str) -> list[ServerFacts]:
+    """The servers of our LAN that should be in the WAN pool and are not (protocols/gossip.md 9.1)."""
+    there = {member.name for member in wan if member.status == ALIVE}
+    servers = [server_facts(member) for member in lan if member.status == ALIVE]
+    return [
+        facts
+        for facts in servers
+        if facts is not None
+        and facts.datacenter == datacenter
+        and facts.wan_join_port > 0
+        and f"{facts.name}.{datacenter}" not in there
+    ]
 
 
 class Router:

@@ -1,4 +1,4 @@
-"""Access control over datacenters: dc1 owns the ACLs, dc2 copies them with the tokens, dc3 asks for tokens."""
+"""Access control over datacenters: dc1 owns the ACLs, dc2 copies them with the tokens, dc3 asks for those."""
 
 from __future__ import annotations
 

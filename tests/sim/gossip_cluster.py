@@ -82,6 +82,7 @@ class World:
         self.settings = settings
         self.loss = loss
         self.delay = (0.0005, 0.002)
+        self.way: Callable[[str, str], tuple[float, float]] | None = None  # delay from one node to another
         self.now = 1000.0
         self.hosts: dict[str, Host] = {}
         self.packets = self.bytes = 0
@@ -168,7 +169,7 @@ class World:
             for to, packet in ready.packets:
                 self._send(host, to, packet)
             for request in ready.streams:
-                self.later(self.now + 2 * self._latency(), self._stream, host, request)
+                self.later(self.now + self._round_trip(host, request.to), self._stream, host, request)
             host.take(ready)
         due = host.serf.deadline()
         if due is not None and due < host.armed:
@@ -182,9 +183,16 @@ class World:
         host.serf.tick(self.now)
         self.settle(host)
 
-    def _latency(self) -> float:
-        low, high = self.delay
+    def _latency(self, source: Host, target: Host) -> float:
+        low, high = self.delay if self.way is None else self.way(source.name, target.name)
         return low + (high - low) * self.rng.random()
+
+    def _round_trip(self, host: Host, to: Address) -> float:
+        """A stream's: there and back."""
+        target = self._at.get(to, host)
+        if self.way is None:
+            return 2 * self._latency(host, target)
+        return self._latency(host, target) + self._latency(target, host)
 
     def _apart(self, source: Host, target: Host) -> bool:
         return self.cut is not None and self.cut(source.name, target.name)
@@ -194,7 +202,7 @@ class World:
         self.bytes += len(packet)
         target = self._at.get(to)
         if target is not None and self.rng.random() >= self.loss and not self._apart(host, target):
-            self.later(self.now + self._latency(), self._deliver, host, target, packet)
+            self.later(self.now + self._latency(host, target), self._deliver, host, target, packet)
 
     def _deliver(self, source: Host, target: Host, packet: bytes) -> None:
         if not target.running:
@@ -207,7 +215,8 @@ class World:
 
     def _stream(self, host: Host, request: StreamRequest) -> None:
         target = self._at.get(request.to)
-        if target is None or not target.running or self._apart(host, target):
+        # A stream needs the way back, too.
+        if target is None or not target.running or self._apart(host, target) or self._apart(target, host):
             self._answered(host, request, None, "connection refused")
         elif self.now < target.busy_until < self.now + request.timeout:
             self.later(target.busy_until, self._stream, host, request)
