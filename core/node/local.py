@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from random import Random
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -401,7 +401,8 @@ def _living(entries: dict[str, _Entry[_Value]]) -> dict[str, _Value]:
 
 
 def _same_service(mine: NodeService, copy: NodeService) -> bool:
-    """Whether the catalog's copy says the same; nil and empty are the same, indexes do not count."""
+    """Whether the catalog's copy says the same; nil and empty are the same, indexes do not count. A file
+    of the data directory has an empty proxy written out, and so has a copy that came over the wire."""
     return _plain_service(mine) == _plain_service(copy)
 
 
@@ -412,10 +413,19 @@ def _plain_service(service: NodeService) -> NodeService:
         tagged_addresses=service.tagged_addresses or None,
         meta=service.meta or None,
         weights=service.weights or Weights(),
+        proxy=_said(service.proxy),
+        connect=_said(service.connect),
         locally_registered_as_sidecar=False,
         create_index=0,
         modify_index=0,
     )
+
+
+def _said(value: Any) -> Any:
+    """What is left of a value without all that is empty; None when that is nothing."""
+    if isinstance(value, dict):
+        value = {name: left for name, each in value.items() if (left := _said(each)) is not None}
+    return value or None
 
 
 def _same_check(mine: HealthCheck, copy: HealthCheck, with_output: bool) -> bool:

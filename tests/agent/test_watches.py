@@ -186,3 +186,16 @@ def test_a_handler_that_ends_well_when_the_agent_stops_has_been_told(tmp_path: P
         agent.restart()
         agent.put("/v1/kv/a", "1")
         assert values(told.until(2)) == [None, "MQ=="]
+
+
+def test_a_service_that_is_restored_is_no_change(tmp_path: Path, told: Told) -> None:
+    with started(tmp_path, {"type": "service", "service": "web", "args": told.args}) as agent:
+        told.until(1)
+        agent.put("/v1/agent/service/register", {"Name": "web", "Port": 80})
+        told.until(2)
+        before = agent.get("/v1/catalog/service/web")
+        agent.restart()
+        agent.put("/v1/agent/service/register", {"Name": "other", "Port": 80})
+        until("it syncs", lambda: agent.get("/v1/catalog/service/other"))
+        assert agent.get("/v1/catalog/service/web") == before
+        assert len(told.payloads) == 2

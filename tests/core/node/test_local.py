@@ -109,6 +109,21 @@ def test_what_the_catalog_has_too_much_is_removed_but_for_the_servers_own() -> N
     assert state.in_sync()
 
 
+def test_an_empty_proxy_that_is_written_out_is_no_change() -> None:
+    """As a file of the data directory has it, or a server that decodes whole structs."""
+    state, catalog = make(), Catalog()
+    state.add_service(replace(WEB, proxy={"MeshGateway": {}, "Expose": {}}, connect={}))
+    catalog.mend(state)
+    bare = {"Config": None, "DestinationServiceName": "", "LocalServicePort": 0, "MeshGateway": {"Mode": ""}}
+    for proxy, connect in ((None, None), (bare, {"Native": False})):
+        catalog.services["web"] = replace(WEB, proxy=proxy, connect=connect)
+        catalog.look(state)
+        assert state.in_sync()
+    catalog.services["web"] = replace(WEB, proxy={**bare, "LocalServicePort": 1})
+    catalog.look(state)
+    assert not state.in_sync()
+
+
 def test_what_the_catalog_lost_or_changed_is_pushed_again() -> None:
     state, catalog = make(), Catalog()
     state.add_service(WEB)
