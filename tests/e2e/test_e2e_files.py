@@ -141,7 +141,7 @@ def test_a_server_reads_what_is_rendered(
         agent.put("/v1/kv/web/extra", "no { such directive")
         until("the check says no", lambda: "the check" in runner.text)
         assert read(conf) == good and read(runs) == "x\n" * 4
-        assert served() == set(names)
+        until("all are served", lambda: served() == set(names))
         agent.put("/v1/agent/service/deregister/" + names[1])  # with the bad line this changes nothing
         until("the check says no again", lambda: runner.text.count("the check") == 2)
         assert read(conf) == good
