@@ -6,10 +6,14 @@ import base64
 import itertools
 import json
 import signal
-from collections.abc import Callable
+import statistics
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
+
+import pytest
 
 from tests.cluster import Cluster, Node
 from tests.e2e import Program, ctl, read
@@ -122,31 +126,57 @@ class Stage:
         return [one.name for one in self.followers if one.told[-1:] != [number]]
 
 
-def test_over_restarts_and_elections(tmp_path: Path) -> None:
-    cluster = Cluster(tmp_path, servers=3, clients=1)
-    stage = Stage(cluster, tmp_path)
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Three servers and a client, each with a watch of its own."""
+    folder = tmp_path_factory.mktemp("survival")
+    cluster = Cluster(folder, servers=3, clients=1)
+    found = Stage(cluster, folder)
+    for agent in cluster.agents:
+        found.by_configuration(agent)
+    with cluster:
+        yield found
+
+
+def test_a_service_registered_anywhere_is_in_the_file_at_once(stage: Stage, tmp_path: Path) -> None:
+    took = []
+    (tmp_path / "t").write_text('{{ range service "web" }}{{ .Node }} {{ end }}')
+    with ExitStack() as stack:
+        files = []
+        for reader in stage.cluster.agents:
+            out = tmp_path / f"{reader.name}.out"
+            words = ("template", "-template", f"t:{out.name}")
+            stack.enter_context(ctl(reader, tmp_path, *words, log=f"{reader.name}.log"))
+            files.append(out)
+        until("all are there", lambda: all(file.exists() for file in files))
+        for number, writer in enumerate(stage.cluster.agents * 2):
+            before = [read(file) for file in files]
+            start = time.monotonic()
+            if number < len(stage.cluster.agents):
+                writer.put("/v1/agent/service/register", {"Name": "web", "Port": 80})
+            else:
+                writer.put("/v1/agent/service/deregister/web")
+            until(
+                f"all know of {writer.name}",
+                lambda before=before: all(read(file) != old for file, old in zip(files, before, strict=True)),
+            )
+            took.append(time.monotonic() - start)
+    assert statistics.median(took) < 1.0, took
+
+
+def test_over_restarts_and_elections(stage: Stage) -> None:
+    cluster = stage.cluster
     client = cluster["c1"]
-    stage.by_configuration(client)
-    for server in cluster.servers:
-        stage.by_configuration(server)
-    with cluster, ExitStack() as stack:
+    with ExitStack() as stack:
         stage.write()
         leader = cluster.wait_leader()
         stage.by_commands(client, stack)
         stage.by_commands(leader, stack)
         waiting = stack.enter_context(
-            ctl(client, tmp_path, "wait", "kv", KEY, "--value", "the end", log="wait.log")
+            ctl(client, stage.folder, "wait", "kv", KEY, "--value", "the end", log="wait.log")
         )
-        until(
-            "all are there",
-            lambda: (
-                not [
-                    one.name
-                    for one in stage.followers
-                    if not one.told and not one.name.startswith("ctl changes")
-                ]
-            ),
-        )
+        # what `ctl changes` tells begins with what comes after its start
+        until("all are there", lambda: stage.write() and all(one.told for one in stage.followers), pause=0.2)
         each = stage.told_each()
 
         client.stop()  # the agent that they ask
