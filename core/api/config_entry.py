@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from core.acl.access import Authorizer
+from core.acl.access import Authorizer, Resource
 from core.api import config_entry_graph as graph
 from core.api import config_entry_rules as rules
 from core.api.blocking import parse_uint, query_options
@@ -144,8 +144,12 @@ def _may_read(authorizer: Authorizer, kind: str, name: str) -> bool:
 
 
 def _permit_get(authorizer: Authorizer, args: EntryQuery, answer: Answer) -> Answer:
-    if not _may_read(authorizer, args.kind, args.name):
-        authorizer.require("intention" if args.kind == "service-intentions" else "service", args.name, "read")
+    # Entries are found in any case of letters, and rules are for one.
+    names = [args.name] if answer.value is None else [args.name, mesh.text(answer.value, "Name")]
+    for name in dict.fromkeys(names):
+        if not _may_read(authorizer, args.kind, name):
+            resource: Resource = "intention" if args.kind == "service-intentions" else "service"
+            authorizer.require(resource, name, "read")
     return answer
 
 
@@ -201,13 +205,16 @@ def _command(args: ConfigEntryRequest, entry: Entry) -> bytes:
 
 def _permit_write(authorizer: Authorizer, view: Store, args: ConfigEntryRequest) -> None:
     kind, entry = args.kind, refit(args.kind, args.entry)
-    name = entry["Name"]
+    stored = view.config_entry(kind, entry["Name"])[1]
+    names = [entry["Name"]] if stored is None else [entry["Name"], mesh.text(stored, "Name")]
     if kind in ("service-defaults", "service-router", "service-splitter", "service-resolver"):
-        authorizer.require("service", name, "write")
+        for name in dict.fromkeys(names):
+            authorizer.require("service", name, "write")
         for other in graph.related_services(entry):
             authorizer.require("service", other, "read")
     elif kind == "service-intentions":
-        authorizer.require("intention", name, "write")
+        for name in dict.fromkeys(names):
+            authorizer.require("intention", name, "write")
     else:
         authorizer.require("operator", "", "write")
 

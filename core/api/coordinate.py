@@ -121,12 +121,19 @@ def _sees(authorizer: Authorizer, item: Coordinate) -> bool:
     return authorizer.allows("node", item.node, "read")
 
 
+def _permit_node(authorizer: Authorizer, args: NodeRequest, answer: Answer) -> Answer:
+    """By the name given and the one that is found: the case of letters counts for rules alone."""
+    for name in dict.fromkeys((args.node, *(item.node for item in answer.value))):
+        authorizer.require("node", name, "read")
+    return answer
+
+
 def _may_update(authorizer: Authorizer, args: UpdateRequest) -> None:
     authorizer.require("node", args.node, "write")
 
 
 LIST_NODES = Read("Coordinate.ListNodes", _list_nodes, permits.listing(_sees))
-NODE = Read("Coordinate.Node", _node, permits.reads("node", lambda args: str(args.node)))
+NODE = Read("Coordinate.Node", _node, _permit_node)
 UPDATE = Action("Coordinate.Update", _update, permit=_may_update)
 LIST_DATACENTERS = Action("Coordinate.ListDatacenters", _list_datacenters, leader=False, permit=OPEN)
 

@@ -329,10 +329,10 @@ def test_writing_needs(kind: str, rights: tuple[str, ...]) -> None:
     args = http("PUT", "/v1/config", entry(kind)).args
     permit = config_entry.APPLY.permit
     assert permit is not None
-    permit(Judge(*rights), None, args)  # type: ignore[arg-type]
+    permit(Judge(*rights), Store(), args)  # type: ignore[arg-type]
     for missing in range(len(rights)):
         with pytest.raises(Denied):
-            permit(Judge(*(rights[:missing] + rights[missing + 1 :])), None, args)  # type: ignore[arg-type]
+            permit(Judge(*(rights[:missing] + rights[missing + 1 :])), Store(), args)  # type: ignore[arg-type]
 
 
 def test_reading_shows_what_may_be_seen() -> None:
