@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 
 from core.acl.access import Access
 from core.api import agent_checks, agent_health, agent_services
-from core.api.agent_common import done, filtered, flag, own_token, refuse
+from core.api.agent_common import done, filtered, flag, judge_anew, own_token, refuse
 from core.api.endpoint import TEXT, AgentDoor, LogLines, Outcome, Reply, Request, Route
 from core.codec import gojson
-from core.errors import ConfigError
+from core.errors import ConfigError, Denied
 from core.version import CONSUL_VERSION, VERSION
 
 
@@ -107,20 +107,24 @@ def metrics(agent: AgentDoor, request: Request) -> Outcome:
 
 
 def monitor(agent: AgentDoor, request: Request) -> Outcome:
-    """`GET /v1/agent/monitor`: the log, until the client hangs up."""
+    """`GET /v1/agent/monitor`: the log, until the client hangs up or its token may not read it any more."""
     _require(agent, request, "read")
     level = request.query.get("loglevel") or "INFO"
     try:
         lines = agent.follow_log(level, request.query.has("logjson"))
     except ConfigError:
         return refuse(400, f"Unknown log level: {level}")
-    return Reply(content_type=TEXT, stream=_follow(lines))
+    return Reply(content_type=TEXT, stream=_follow(agent, request, lines))
 
 
-async def _follow(lines: LogLines) -> AsyncIterator[bytes]:
+async def _follow(agent: AgentDoor, request: Request, lines: LogLines) -> AsyncIterator[bytes]:
     try:
         async for chunk in lines:
+            await judge_anew(agent, request)
+            _require(agent, request, "read")
             yield chunk
+    except Denied:
+        pass  # an answer that has begun can only end
     finally:
         lines.close()
 

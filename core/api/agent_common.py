@@ -57,6 +57,12 @@ def own_token(agent: AgentDoor, request: Request, given: str = "") -> str:
     return request.token
 
 
+async def judge_anew(agent: AgentDoor, request: Request) -> None:
+    """After a wait: the token may be another one by now. Denied when there is none of it any more."""
+    if agent.permissions is not None:
+        request.authorizer = await agent.permissions.find(request.token)
+
+
 def may_write_check(request: Request, agent: AgentDoor, service: str) -> None:
     """Denied unless the checks of a service, or with "" those of the node, may be written."""
     if service:

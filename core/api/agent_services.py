@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 from core.acl.access import UNLIMITED
 from core.api import decode, permits
-from core.api.agent_common import agent_service, done, flag, listing, own_token, refuse
+from core.api.agent_common import agent_service, done, flag, judge_anew, listing, own_token, refuse
 from core.api.blocking import query_options
 from core.api.endpoint import AgentDoor, Outcome, Reply, Request, Route
 from core.codec import gojson
@@ -50,6 +50,7 @@ async def service(agent: AgentDoor, request: Request) -> Reply:
                 watch.close()
             break
         waits = await agent.local.wait(watch, min(asked or agent.max_query_time, agent.max_query_time))
+        await judge_anew(agent, request)
     if found is None:
         return refuse(404, f"unknown service ID: {request.rest}")
     request.authorizer.require("service", found.service, "read")

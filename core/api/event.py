@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 from msgspec import Struct
 
 from core.acl.access import Authorizer
-from core.api.agent_common import filtered, refuse
+from core.api.agent_common import filtered, judge_anew, refuse
 from core.api.blocking import MAX_WAIT, query_options
 from core.api.endpoint import (
     Action,
@@ -158,21 +158,21 @@ class _Log:
     """The events that a request asks for and may see."""
 
     def __init__(self, events: EventsDoor, request: Request) -> None:
-        self._events, self._request = events, request
+        self._events, self.request = events, request
         self._keep = _wanted(request)
         self._hidden = False
 
     def find(self, watch: Watch | None = None) -> list[HeardEvent]:
         """Those that there are now; `watch` fires with the next one."""
         found = [one for one in self._events.heard(watch) if self._keep(one.event)]
-        allows = self._request.authorizer.allows
+        allows = self.request.authorizer.allows
         seen = [one for one in found if allows("event", one.event.name, "read")]
         self._hidden = len(seen) < len(found)
         return seen
 
     def listing(self, found: Sequence[HeardEvent]) -> Reply:
         """The reply with what was found last."""
-        headers = filtered(self._request, self._hidden)
+        headers = filtered(self.request, self._hidden)
         return Reply(
             body=gojson.encode([_show(one) for one in found]), headers=headers, index=index_of(found)
         )
@@ -213,6 +213,7 @@ async def _listed_later(agent: AgentDoor, log: _Log, options: QueryOptions) -> R
         if index_of(found) != options.min_query_index or left <= 0 or not await wait(watch, left):
             watch.close()
             return log.listing(found)
+        await judge_anew(agent, log.request)
 
 
 def index_of(found: Sequence[HeardEvent]) -> int:

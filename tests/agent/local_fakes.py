@@ -14,7 +14,7 @@ from agent.local import LocalAgent, LocalSettings
 from agent.logs import get_logger
 from agent.world import World
 from core.api import agent as endpoints
-from core.api.endpoint import Query, Reply, Request, unescape
+from core.api.endpoint import Permissions, Query, Reply, Request, unescape
 from core.api.router import Router
 from core.errors import CtlError, NoLeader
 from core.metrics import Metrics
@@ -96,6 +96,7 @@ class FakeAgent:
     kv_max_value_size = 512
     prometheus_enabled = False
     translate_wan_addrs = False
+    permissions: Permissions | None = None
     max_query_time = 600_000_000_000
 
     def __init__(

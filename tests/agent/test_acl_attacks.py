@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from agent import snapshot_rpc
-from core.api import catalog, event, health, remote_internal, txn
-from core.api.endpoint import QueryOptions, Question, Read
+from agent.coordinates import batch_command
+from core.api import agent as agent_endpoints
+from core.api import agent_services, catalog, config_entry, event, health, remote_internal, txn
+from core.api import coordinate as coordinates
+from core.api.endpoint import AgentDoor, Query, QueryOptions, Question, Read, Reply, Request
 from core.api.remote_reads import NODE_SERVICE_LIST
 from core.errors import Denied, Invalid
 from core.gossip import consul_events
 from core.gossip.consul_events import ConsulEvent
+from core.node.definitions import ServiceDefinition
 from core.store import commands
 from core.store.apply import apply
 from core.store.state import Store
 from core.store.structs import (
+    Coord,
+    Coordinate,
     DirEntry,
     HealthCheck,
     Node,
@@ -28,6 +35,7 @@ from core.store.structs import (
     TxnOp,
     TxnRequest,
 )
+from tests.agent.local_fakes import FakeAgent
 from tests.agent.raft_network import Network
 from tests.agent.test_permitted import Known, judge, leading, no_reply
 
@@ -189,5 +197,77 @@ def test_what_is_asked_as_a_read_writes_nothing(guarded: bool) -> None:
         with pytest.raises(Invalid):
             calls.ask(asked)
         assert not calls.store.kv.rows
+
+    asyncio.run(scene())
+
+
+def test_the_case_of_letters_is_no_way_around_a_rule() -> None:
+    """Names that are found in any case, where a rule takes one out of many."""
+    authorizer = judge(
+        'node_prefix "" { policy = "read" } node "n1" { policy = "deny" } '
+        'service_prefix "" { policy = "write" } service "web" { policy = "deny" }'
+    )
+    store = _with_node("passing")
+    update = batch_command([Coordinate("n1", "", Coord([0.0] * 8))])
+    entry = {"Kind": "service-defaults", "Name": "web", "Protocol": "http"}
+    request = config_entry.ConfigEntryRequest("upsert", "service-defaults", entry, "dc1")
+    assert config_entry.APPLY.permit is not None and config_entry.GET.permit is not None
+    written = config_entry.APPLY.prepare(store, request)
+    for index, data in enumerate((update, written), 2):
+        assert isinstance(data, bytes) and not isinstance(apply(store, index, data), Exception)
+
+    asked = coordinates.NodeRequest("N1")
+    found = coordinates.NODE.run(store, asked, None)
+    assert found.value and coordinates.NODE.permit is not None
+    with pytest.raises(Denied):
+        coordinates.NODE.permit(authorizer, asked, found)
+    with pytest.raises(Denied):
+        again = replace(request, entry={**entry, "Name": "WEB"})
+        config_entry.APPLY.permit(authorizer, store, again)
+    query = config_entry.EntryQuery("service-defaults", "WEB")
+    seen = config_entry.GET.run(store, query, None)
+    assert seen.value
+    with pytest.raises(Denied):
+        config_entry.GET.permit(authorizer, query, seen)
+
+
+def test_a_log_that_is_read_ends_with_the_right_to_it() -> None:
+    async def scene() -> None:
+        agent = FakeAgent()
+        tokens = {"reader": judge('agent "n1" { policy = "read" }')}
+        agent.permissions = Known(**tokens)
+        request = Request("GET", "/v1/agent/monitor", "", Query(b""), {}, b"", "reader")
+        request.authorizer = tokens["reader"]
+        reply = agent_endpoints.monitor(cast(AgentDoor, agent), request)
+        assert isinstance(reply, Reply) and reply.stream is not None
+        lines = reply.stream
+        assert await anext(lines) == b"one\n"
+        agent.permissions.tokens.clear()
+        assert [line async for line in lines] == [] and agent.log.closed
+        await agent.local.stop()
+
+    asyncio.run(scene())
+
+
+def test_a_service_that_is_waited_for_is_not_told_to_a_token_that_is_gone() -> None:
+    async def scene() -> None:
+        agent = FakeAgent()
+        await agent.local.start([ServiceDefinition(name="web", port=80)], [])
+        agent.permissions = Known(reader=judge('service "web" { policy = "read" }'))
+
+        async def ask(query: bytes) -> Reply:
+            request = Request("GET", "/v1/agent/service/web", "web", Query(query), {}, b"", "reader")
+            assert agent.permissions is not None
+            request.authorizer = await agent.permissions.find("reader")
+            return await agent_services.service(cast(AgentDoor, agent), request)
+
+        known = (await ask(b"")).headers["X-Consul-ContentHash"]
+        waiting = asyncio.create_task(ask(f"hash={known}&wait=10s".encode()))
+        await asyncio.sleep(0)
+        agent.permissions.tokens.clear()
+        await agent.local.add_service(ServiceDefinition(name="web", port=81), False, "")
+        with pytest.raises(Denied):
+            await waiting
+        await agent.local.stop()
 
     asyncio.run(scene())

@@ -48,6 +48,7 @@ class Agent:
     """What the endpoints ask of an agent: waiting takes as long as the watch or the (real) time does."""
 
     datacenter = "dc1"
+    permissions = None
 
     def __init__(self) -> None:
         self.events = Events()
