@@ -4,7 +4,10 @@ acl.down_policy when that is out of reach."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, TypeVar
+
+from core.acl.authorizer import Judge
 
 if TYPE_CHECKING:
     from agent.acl import ServerPermissions
@@ -14,6 +17,16 @@ if TYPE_CHECKING:
 
 _FOUND_SECONDS = 1.0  # that a judge serves whoever waited for it, also one that may not be remembered
 _MAX_FOUND = 8192
+
+
+J = TypeVar("J", "Authorizer", "Authorizer | None")
+
+
+def _passing(judge: J) -> J:
+    """Nobody tells this server when such a token is changed: what it was given is not to be kept."""
+    if isinstance(judge, Judge) and not judge.expires_at:
+        judge.expires_at = math.inf
+    return judge
 
 
 class SecondaryPermissions:
@@ -31,7 +44,7 @@ class SecondaryPermissions:
         """The judge of a token, None when the primary datacenter must be asked. Denied."""
         if self._here.has(token):
             return self._here.known(token)
-        judge = self._there.known(token)
+        judge = _passing(self._there.known(token))
         if judge is None:
             found = self._found.get(token)
             if found is not None and self._world.now() < found[1]:
@@ -47,7 +60,7 @@ class SecondaryPermissions:
         """The judge of a token. Denied when there is none."""
         if self._here.has(token):
             return self._here.known(token)
-        judge = await self._there.find(token)
+        judge = _passing(await self._there.find(token))
         if len(self._found) >= _MAX_FOUND:
             self._found.clear()
         self._found[token] = (judge, self._world.now() + _FOUND_SECONDS)

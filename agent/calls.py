@@ -22,7 +22,7 @@ from agent.lobby import Lobby, blocks
 from agent.relay import replaced
 from core.acl.access import Authorizer
 from core.api.blocking import DEFAULT_WAIT, MAX_WAIT, wait_seconds
-from core.api.endpoint import Answer, Command, Errand, Permissions, QueryOptions, Question, Settled
+from core.api.endpoint import Answer, Command, Errand, Permissions, Question, Settled
 from core.codec.duration import MILLISECOND
 from core.errors import CtlError, Denied, Lost, NoLeader, Unauthorized, Unavailable, Unsent
 from core.node.routing import ServerList
@@ -196,7 +196,7 @@ class Calls:
         if self.primary is not None:
             if self.primary.owns(question):
                 question = replaced(question, datacenter=self.primary.datacenter)
-            await self._learn(question.options)
+            await self._learn(question, question.options.datacenter)
         options = question.options
         if not self.here(question):
             return await self._relayed(self.target(options.datacenter), question)
@@ -300,7 +300,7 @@ class Calls:
         if self.primary is not None:
             if self.primary.owns(command):
                 command = replace(command, datacenter=self.primary.datacenter)
-            await self._learn(command)
+            await self._learn(command, command.datacenter)
         raft = self._raft
         if raft is not None and raft.is_leader and command.datacenter in ("", self._datacenter):
             data, show = self._prepared(command)
@@ -337,18 +337,18 @@ class Calls:
         if primary.owns(work):
             return False
         permissions = self.permissions
-        if permissions is None:
+        if permissions is None or not _is_judged(work):
             return True
         try:
             return permissions.known(_token(work)) is not None
         except Denied:  # which is an answer
             return True
 
-    async def _learn(self, work: QueryOptions | Command) -> None:
+    async def _learn(self, work: Question | Command, datacenter: str) -> None:
         """Have the judge of a token at hand for work that is to be done here."""
         permissions = self.permissions
-        if permissions is not None and work.datacenter in ("", self._datacenter):
-            await permissions.find(work.token)
+        if permissions is not None and datacenter in ("", self._datacenter) and _is_judged(work):
+            await permissions.find(_token(work))
 
     def _abroad(self, server: ServerFacts, work: W) -> W:
         """Work as it goes to a server: a token that is valid in this datacenter alone is not told to
@@ -404,6 +404,13 @@ class Calls:
 
 def _as_it_is(result: object) -> object:
     return result
+
+
+def _is_judged(work: Question | Command) -> bool:
+    """Whether it depends on the token."""
+    if isinstance(work, Command):
+        return True
+    return work.read.permit is not None or work.read.judged is not None
 
 
 def _token(work: Question | Command | Errand) -> str:

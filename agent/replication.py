@@ -54,7 +54,8 @@ class Replication:
         self._world = world
         self._log = logger
         self._tasks: list[asyncio.Task[None]] = []
-        self._indexes: dict[str, int] = {}
+        self._indexes: dict[str, int] = {}  # of the primary, by kind: what was copied last
+        self._compared: dict[str, int] = {}  # the same, as long as the copy is known to be whole
         self._last_success = self._last_error = ZERO_TIME
 
     def start(self) -> None:
@@ -62,7 +63,7 @@ class Replication:
         settings = self._settings
         if self._tasks or settings.datacenter == settings.primary_datacenter:
             return
-        self._indexes = {}
+        self._indexes, self._compared = {}, {}
         kinds = [CONFIG_ENTRIES]
         if settings.enabled:
             kinds += [POLICIES, ROLES]
@@ -76,11 +77,6 @@ class Replication:
         for task in self._tasks:
             task.cancel()
         self._tasks = []
-
-    @property
-    def has_tokens(self) -> bool:
-        """Whether all tokens were copied once."""
-        return TOKENS.name in self._indexes
 
     def status(self) -> ACLReplicationStatus:
         """How copying the ACLs goes."""
@@ -106,7 +102,7 @@ class Replication:
             try:
                 await self._round(kind)
             except CtlError as error:
-                self._indexes.pop(kind.name, None)  # what is half done is compared as a whole
+                self._compared.pop(kind.name, None)  # it may be half done
                 self._note(kind, success=False)
                 self._log.warn(
                     "replication failed",
@@ -134,15 +130,15 @@ class Replication:
 
     async def _round(self, kind: Kind) -> None:
         """Wait for a list that is newer than the last one, and take over what differs."""
-        last = self._indexes.get(kind.name, 0)
-        listed = await self._read(kind.listing, kind.listing_args, last)
+        last = self._compared.get(kind.name, 0)
+        listed = await self._read(kind.listing, kind.listing_args, last, stale=True)
         if listed.filtered:
             raise kind.refused()
         since = last if listed.index >= last else 0  # an index that goes back: the state was restored
         if listed.index != last or not last:
             found = difference(kind.local(self._store), kind.remote(listed.value), since)
             await self._take_over(kind, found, listed.value)
-        self._indexes[kind.name] = max(listed.index, 1)
+        self._indexes[kind.name] = self._compared[kind.name] = max(listed.index, 1)
 
     async def _take_over(self, kind: Kind, found: Difference, listed: Any) -> None:
         rows = await self._fetch(kind, found.fetch, listed)
@@ -164,12 +160,14 @@ class Replication:
             return [row for row in listed if kind.known(row).key in wanted]
         rows: list[Any] = []
         for start in range(0, len(keys), BATCH):
-            answer = await self._read(kind.batch, kind.batch_args(keys[start : start + BATCH]), 0)
+            # By the leader: a follower may not know yet what another one has listed.
+            args = kind.batch_args(keys[start : start + BATCH])
+            answer = await self._read(kind.batch, args, 0, stale=False)
             kind.check(answer)
             rows += answer.value
         return rows
 
-    async def _read(self, read: Read, args: Any, index: int) -> Answer:
+    async def _read(self, read: Read, args: Any, index: int, *, stale: bool) -> Answer:
         token = self._token()
         if self._settings.enabled and not token:  # without one less might be seen than there is
             raise Denied("acl.tokens.replication is not set")
@@ -178,7 +176,7 @@ class Replication:
             datacenter=self._settings.primary_datacenter,
             min_query_index=index,
             max_query_time=WAIT * SECOND,
-            allow_stale=True,
+            allow_stale=stale,
         )
         return await self._ask(Question(read, args, options, unrendered))
 
