@@ -68,10 +68,27 @@ class Audit:
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self._thread.start()
 
+    @staticmethod
+    def accessor(permissions: Permissions, token: str) -> str:
+        """Whose token it is, as far as is known before the request is answered, which may end the token."""
+        try:
+            judge = permissions.known(token)
+        except Denied:  # a token that nobody knows
+            return ""
+        return judge.accessor if judge is not None else ""
+
     def saw(
-        self, front: Front, raw: RawRequest, remote: str, token: str | None, packed: bytes, seconds: float
+        self,
+        front: Front,
+        raw: RawRequest,
+        remote: str,
+        token: str | None,
+        accessor: str,
+        packed: bytes,
+        seconds: float,
     ) -> None:
-        """A request was answered with the bytes `packed`. `token` None: nobody asked for one."""
+        """A request was answered with the bytes `packed`. `token` None: nobody asked for one. `accessor`:
+        whose it is, if that was known before."""
         headers = raw.head.headers
         event = Event(
             time=time.time(),
@@ -79,12 +96,12 @@ class Audit:
             url=raw.url.decode("latin-1"),
             remote=remote,
             agent=headers.get("user-agent", ""),
-            accessor="",
+            accessor=accessor,
             status=int(packed[_STATUS]),
             seconds=seconds,
         )
         permissions = front.calls.permissions
-        if permissions is None or token is None:
+        if accessor or permissions is None or token is None:
             return self.note(event)
         try:
             judge = permissions.known(token)

@@ -33,7 +33,10 @@ _WRITES = frozenset(("PUT", "POST", "DELETE", "PATCH"))
 class Exchange:
     """One request and its answer."""
 
-    __slots__ = ("_began", "_connection", "_front", "_gzip", "_label", "_pretty", "_raw", "_render", "_token")
+    __slots__ = (
+        *("_accessor", "_began", "_connection", "_front", "_gzip", "_label"),
+        *("_pretty", "_raw", "_render", "_token"),
+    )
 
     def __init__(self, front: Front, connection: Connection, raw: RawRequest) -> None:
         self._front, self._connection, self._raw = front, connection, raw
@@ -42,6 +45,7 @@ class Exchange:
         self._render: Callable[[Any], Reply]  # of a command on its way
         self._label = "unknown"
         self._token: str | None = None  # that counts, where ACLs are on
+        self._accessor = ""  # of the token, for the audit log
 
     def begin(self) -> None:
         front, raw = self._front, self._raw
@@ -77,6 +81,8 @@ class Exchange:
         permissions = front.calls.permissions
         if permissions is not None:
             self._token = request.token = permissions.token(request.token)
+            if front.audit is not None:
+                self._accessor = front.audit.accessor(permissions, request.token)
             if route.guarded:
                 authorizer = permissions.known(request.token)
                 if authorizer is None:
@@ -301,7 +307,8 @@ class Exchange:
         """A line in the audit log, where there is one."""
         front = self._front
         if front.audit is not None:
-            front.audit.saw(front, self._raw, self._connection.remote, self._token, packed, seconds)
+            remote = self._connection.remote
+            front.audit.saw(front, self._raw, remote, self._token, self._accessor, packed, seconds)
 
     def _pack(self, reply: Reply) -> bytes:
         front = self._front

@@ -288,6 +288,10 @@ def test_the_accessor_stands_for_the_token(tmp_path: Path) -> None:
         assert agent.http("PUT", "/v1/kv/a", b"1").status == 200
         own = agent.http("GET", "/v1/acl/token/self").json()["AccessorID"]
         assert agent.http("GET", "/v1/agent/debug/stacks").status == 200
+        policy = json.dumps({"Policies": [{"Name": "global-management"}]}).encode()
+        made = agent.http("PUT", "/v1/acl/token", policy).json()
+        itself = f"/v1/acl/destroy/{made['SecretID']}"
+        assert agent.http("PUT", itself, headers={"X-Consul-Token": made["SecretID"]}).status == 200
         agent.token = ""
         assert agent.http("GET", "/v1/agent/debug/stacks").status == 403
         assert agent.http("GET", "/v1/kv/a", headers={"X-Consul-Token": "wrong"}).status == 403
@@ -303,6 +307,7 @@ def test_the_accessor_stands_for_the_token(tmp_path: Path) -> None:
 
         until("the last one is written", lambda: who("GET", "/v1/kv/a", "403") == [""])
         assert who("PUT", "/v1/kv/a", "200") == who("GET", "/v1/agent/debug/stacks", "200") == [own]
+        assert who("PUT", f"/v1/acl/destroy/{HIDDEN}", "200") == [made["AccessorID"]], "it is gone by then"
         (anonymous,) = who("GET", "/v1/agent/debug/stacks", "403")
         assert anonymous.endswith("0002")
     assert SECRET not in "".join(path.read_text() for path in folder.iterdir())
