@@ -337,7 +337,8 @@ class Calls:
         if primary.owns(work):
             return False
         permissions = self.permissions
-        if permissions is None or not _is_judged(work):
+        place = work.options.datacenter if isinstance(work, Question) else work.datacenter
+        if permissions is None or place not in ("", self._datacenter) or not _is_judged(work):
             return True
         try:
             return permissions.known(_token(work)) is not None
