@@ -160,6 +160,7 @@ BODIES: dict[str, Any] = {
     "PUT /v1/acl/binding-rule/": {"BindType": "service", "BindName": "a"},
     "PUT /v1/acl/create": {"Name": "x", "Type": "client"},
     "PUT /v1/acl/update": {"ID": NOBODY, "Name": "x", "Type": "client"},
+    "PUT /v1/ctl/exec/": {"Nodes": ["far"]},
     "POST /v1/acl/rules/translate": b'key "" { policy = "read" }',
     "POST /v1/acl/templated-policy/preview/": {"Name": "a"},
     "POST /v1/connect/intentions": {"SourceName": "a", "DestinationName": "b", "Action": "allow"},
