@@ -15,8 +15,16 @@ MAINTENANCE = ("_node_maintenance", "_service_maintenance:")
 
 def list_services(call: Call) -> int:
     """`services list`: each service of the catalog with the health of its instances."""
-    from cli.output import Table
+    if call.yes("watch"):
+        from cli.serviceswatch import watch
 
+        return watch(call)
+    show_services(call, services_of(call))
+    return 0
+
+
+def services_of(call: Call) -> list[dict[str, Any]]:
+    """All services, with how many instances are in which state."""
     catalog = call.fetch("/v1/catalog/services")
     document = []
     for name in sorted(catalog):
@@ -32,17 +40,20 @@ def list_services(call: Call) -> int:
                 "Tags": sorted(catalog[name]),
             }
         )
+    return document
+
+
+def show_services(call: Call, document: list[dict[str, Any]]) -> None:
+    """Print them in the chosen form."""
+    from cli.output import Table
+
     columns = ("Service", "Instances", "Passing", "Warning", "Critical", "Maintenance", "Tags")
-    rows = [
-        [*[str(value) for value in list(row.values())[:-1]], ",".join(sorted(catalog[str(row["Name"])]))]
-        for row in document
-    ]
-    wide = Table(("Service", "Status", "Health", "Tags"), _in_words(rows), keep=("Service",))
-    call.out.show(document, Table(columns, rows), sorted(catalog), wide)
-    return 0
+    rows = [[*[str(value) for value in list(row.values())[:-1]], ",".join(row["Tags"])] for row in document]
+    wide = Table(("Service", "Status", "Health", "Tags"), in_words(rows), keep=("Service",))
+    call.out.show(document, Table(columns, rows), [row["Name"] for row in document], wide)
 
 
-def _in_words(rows: list[list[str]]) -> list[list[str]]:
+def in_words(rows: list[list[str]]) -> list[list[str]]:
     """Rows for people: the worst state that any instance is in, the counts as words."""
     out = []
     for name, instances, passing, warning, critical, maintenance, tags in rows:
@@ -166,11 +177,13 @@ def deregister(call: Call) -> int:
 
 _LISTING = "Error listing services"
 _FILES = Argument("FILE", "Definitions, HCL or JSON.", required=False, many=True, complete="files")
+_WATCH = Flag("watch", "bool", "Follow: a live table on a terminal, else the list after every change.")
 _BARE = Command(
     "services",
     "List services with the health of their instances",
     list_services,
-    example=("ctl services",),
+    flags=(_WATCH,),
+    example=("ctl services", "ctl services --watch"),
     server=True,
     failure=_LISTING,
     hidden=True,
@@ -182,7 +195,8 @@ COMMANDS = (
         "services list",
         _BARE.summary,
         list_services,
-        example=("ctl services", "ctl services list -o json"),
+        flags=_BARE.flags,
+        example=("ctl services", "ctl services list --watch", "ctl services list -o json"),
         server=True,
         failure=_LISTING,
     ),

@@ -73,25 +73,20 @@ def _with_facts(call: Call, path: str) -> str:
 
 
 def _receive(call: Call, descriptor: int) -> None:
-    """Write the archive as it comes; on a terminal say how much there is."""
+    """Write the archive as it comes."""
     from cli.client import TransportError, error_text
+    from cli.progress import progress
 
-    shown = sys.stderr.isatty()
-    size = 0
     try:
-        for piece in call.client.stream("/v1/snapshot", call.query()):
-            size += len(piece)
-            while piece:
-                piece = piece[os.write(descriptor, piece) :]
-            if shown:
-                sys.stderr.write(f"\r{_bytes(size)} received")
+        with progress(call, "Saving") as advance:
+            for piece in call.client.stream("/v1/snapshot", call.query()):
+                advance(len(piece))
+                while piece:
+                    piece = piece[os.write(descriptor, piece) :]
     except TransportError as error:
         raise error.within("Error saving snapshot") from None
     except OSError as error:
         raise Failure(f"Error saving snapshot: the answer broke off: {error_text(error)}") from None
-    finally:
-        if shown and size:
-            sys.stderr.write("\r\x1b[K")
 
 
 def _sync_folder(path: str) -> None:
@@ -147,9 +142,11 @@ def restore(call: Call) -> int:
     if asks and not _confirmed("Replace the state of the cluster?"):
         raise Failure("Nothing was changed.")
     from cli.client import TransportError
+    from cli.progress import progress
 
     try:
-        call.send("/v1/snapshot", body=data)
+        with progress(call, f"Restoring {_bytes(len(data))}", unit="snapshots"):
+            call.send("/v1/snapshot", body=data)
     except TransportError as error:
         raise error.within("Error restoring snapshot") from None
     call.out.done("Restored snapshot", {"Restored": snapshot.meta.id, "Index": snapshot.meta.index})

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import select
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cli.command import Command, Failure, Flag, Usage
 
@@ -64,7 +63,7 @@ def _once(call: Call, eyes: Eyes) -> int:
 
 
 class _Show:
-    """The screen, the keys, and a thread that looks."""
+    """The screen, and a thread that looks."""
 
     def __init__(self, call: Call, eyes: Eyes, interval: float) -> None:
         from cli.lease import News
@@ -77,35 +76,14 @@ class _Show:
         self._feed: Feed | None = None
 
     def run(self) -> int:
-        """The exit code: 0 after a key or an interrupt."""
-        import signal
+        """The exit code."""
+        from cli.screen import follow
 
-        from rich.console import Console
-        from rich.live import Live
-
-        from cli.supervise import Signals, exit_status
-        from cli.terminal import colour
-
-        console = Console(no_color=not colour(self._call.values), highlight=False)
         threading.Thread(target=self._look_on, name="look", daemon=True).start()
-        with (
-            Signals() as signals,
-            _Keys() as keys,
-            Live(console=console, screen=True, auto_refresh=False) as live,
-        ):
-            while True:
-                live.update(self._scene.draw(console.width, console.height), refresh=True)
-                watched: list[Any] = [self._news.readable, signals.wakeup, keys.descriptor]
-                ready = select.select(watched, [], [], min(self._interval, 1.0))[0]
-                for number in signals.take():
-                    return 0 if number == signal.SIGINT else exit_status(-number)
-                if keys.descriptor in ready and keys.quit():
-                    return 0
-                self._take()
+        return follow(self._call, self._news, self._scene.draw, self._take)
 
     def _take(self) -> None:
         """Put what was seen into the scene."""
-        self._news.clear()
         scene, seen = self._scene, self._seen
         if isinstance(seen, Failure):
             if not scene.silent:
@@ -133,38 +111,6 @@ class _Show:
                 self._seen = failure
             self._news.tell()
             time.sleep(self._interval)
-
-
-class _Keys:
-    """Keys one by one, without echo, while entered."""
-
-    def __init__(self) -> None:
-        self.descriptor = sys.stdin.fileno()
-
-    def __enter__(self) -> _Keys:
-        import termios
-
-        self._before = termios.tcgetattr(self.descriptor)
-        mode = termios.tcgetattr(self.descriptor)
-        mode[3] &= ~(termios.ICANON | termios.ECHO)
-        mode[6][termios.VSUSP] = b"\0"  # a stop would leave the terminal as it is drawn
-        termios.tcsetattr(self.descriptor, termios.TCSADRAIN, mode)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        import termios
-
-        termios.tcsetattr(self.descriptor, termios.TCSADRAIN, self._before)
-
-    def quit(self) -> bool:
-        """Whether a key that ends it was pressed, or the terminal is gone."""
-        import os
-
-        try:
-            typed = os.read(self.descriptor, 64)
-        except OSError:
-            return True
-        return not typed or typed in (b"\x1b",) or any(key in b"qQ\x04" for key in typed)
 
 
 COMMANDS = (

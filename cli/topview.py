@@ -80,7 +80,7 @@ class Scene:
             text.append(f"  {clean(refusal)}", "yellow")
         return _line(text, width)
 
-    def _beside(self, members: _Rows, services: _Rows, width: int, height: int) -> list[RenderableType]:
+    def _beside(self, members: Rows, services: Rows, width: int, height: int) -> list[RenderableType]:
         most = max(len(members.rows), len(services.rows))
         shown = max(1, min(most, height * 6 // 10 - _SECTION))
         halves = Table.grid(padding=(0, 3, 0, 0), expand=False)
@@ -88,7 +88,7 @@ class Scene:
         rest = height - min(shown, most) - 2 * _SECTION + 1
         return [halves, Text(), *_events(self.events, width, rest)]
 
-    def _stacked(self, members: _Rows, services: _Rows, width: int, height: int) -> list[RenderableType]:
+    def _stacked(self, members: Rows, services: Rows, width: int, height: int) -> list[RenderableType]:
         rows = height - 3 * _SECTION + 1  # nothing follows the last one
         wanted = [len(members.rows), len(services.rows), len(self.events)]
         one, two, three = shares(rows, wanted)
@@ -121,7 +121,7 @@ def shares(rows: int, wanted: Sequence[int]) -> list[int]:
     return given
 
 
-class _Rows:
+class Rows:
     """A section: headings, and rows of which the first matter most."""
 
     def __init__(self, columns: Sequence[str], right: Sequence[str], rows: list[list[Text]]) -> None:
@@ -147,7 +147,7 @@ class _Rows:
         return table
 
 
-def _members(frame: Frame, width: int) -> _Rows:
+def _members(frame: Frame, width: int) -> Rows:
     servers = frame.servers or {}
     rows = []
     for member in sorted(frame.members, key=lambda one: _rank(one, servers)):
@@ -156,7 +156,7 @@ def _members(frame: Frame, width: int) -> _Rows:
         cells = [Text(clean(name)), Text(clean(member["Addr"])), Text(state, STYLES.get(state, ""))]
         rows.append([*cells, *_raft(server, member, frame, width)])
     columns = ["Node", "Address", "Status", "Raft", "Index", "Lag"]
-    return _Rows([*columns, "Contact"], ("Index", "Lag", "Contact"), rows)
+    return Rows([*columns, "Contact"], ("Index", "Lag", "Contact"), rows)
 
 
 def _rank(member: dict[str, Any], servers: dict[str, Server]) -> tuple[int, int, str]:
@@ -185,7 +185,7 @@ def contact(text: str) -> str:
         return text
 
 
-def _services(frame: Frame) -> _Rows:
+def _services(frame: Frame) -> Rows:
     rows = []
     for one in sorted(frame.services, key=_service_rank):
         state = service_state(one)
@@ -197,7 +197,7 @@ def _services(frame: Frame) -> _Rows:
         state_cell = Text(state, STYLES.get(state, ""))
         rows.append([Text(clean(one["Name"])), state_cell, Text(str(one["InstanceCount"])), *cells])
     right = ("Instances", "Pass", "Warn", "Crit")
-    return _Rows(["Service", "Status", *right], right, rows)
+    return Rows(["Service", "Status", *right], right, rows)
 
 
 def service_state(service: dict[str, Any]) -> str:

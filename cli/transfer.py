@@ -5,31 +5,60 @@ from __future__ import annotations
 import binascii
 import json
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from cli.call import Call
 from cli.client import TransportError
 from cli.command import Failure
 from cli.kv import decode_base64, key_of, read_data
+from cli.progress import progress
 
 
 def export_keys(call: Call) -> int:
     """Every key below the prefix, in Consul's form: tab indent; key, flags, value in base64."""
     prefix = key_of(call.argument(0))
-    response = call.get("/v1/kv/" + prefix, ("recurse", ""))
     entries: list[dict[str, Any]] = []
-    if response.status != 404:
-        entries = response.checked().json()
+    with progress(call, "Reading keys", unit="keys"):
+        response = call.get("/v1/kv/" + prefix, ("recurse", ""))
+        if response.status != 404:
+            entries = response.checked().json()
     rows = [{"key": e["Key"], "flags": e["Flags"], "value": e["Value"] or ""} for e in entries]
     call.out.write(json.dumps(rows, indent="\t", ensure_ascii=False) + "\n")
     return 0
 
 
 def import_keys(call: Call) -> int:
-    """Write the keys of an export, one by one; every line is checked before the first write."""
+    """Write the keys of an export, one by one; every line is checked before the first write. On a terminal
+    a bar and a count stand for the lines."""
     entries = _read_entries(read_data(call.argument(0)))
+    done: list[str] = []
+    watched = sys.stdout.isatty() and sys.stderr.isatty() and not call.out.quiet
+    lines = not (call.out.structured or watched)
+    try:
+        with progress(
+            call, "Writing", len(entries), "keys", shown=not (lines and sys.stdout.isatty())
+        ) as advance:
+            for target in _written(call, entries):
+                done.append(target)
+                advance(1)
+                if lines:
+                    call.out.line(target if call.out.quiet else f"Imported: {target}")
+                    sys.stdout.flush()
+    except Failure:
+        if watched and done:
+            call.out.line(f"Imported: {len(done)} of {len(entries)} keys, the last was {done[-1]}")
+        raise
+    if call.out.structured:
+        call.out.document({"Imported": done})
+    elif watched:
+        call.out.line(f"Imported: {done[0]}" if len(done) == 1 else f"Imported: {len(done)} keys")
+    return 0
+
+
+def _written(call: Call, entries: list[tuple[str, int, bytes]]) -> Iterator[str]:
+    """Each key once it is written. Failure."""
     prefix = call.text("prefix")
-    done = []
     for key, flags, value in entries:
         target = join(prefix, key)
         query = [("flags", str(flags))] if flags else []
@@ -39,13 +68,7 @@ def import_keys(call: Call) -> int:
             raise error.within(f"Error! Failed writing data for key {target}") from None
         if response.body.strip() != b"true":
             raise Failure(f"Error! Failed writing data for key {target}: refused", kind="conflict")
-        done.append(target)
-        if not call.out.structured:
-            call.out.line(target if call.out.quiet else f"Imported: {target}")
-            sys.stdout.flush()
-    if call.out.structured:
-        call.out.document({"Imported": done})
-    return 0
+        yield target
 
 
 def join(prefix: str, key: str) -> str:

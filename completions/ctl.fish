@@ -535,6 +535,7 @@ complete -c ctl -n '__ctl_at + kv apply' -l format -s o -r -f -a 'table plain js
 complete -c ctl -n '__ctl_at + kv apply' -l quiet -d 'Print ids or names only.'
 complete -c ctl -n '__ctl_at + kv apply' -l no-color -d 'No colour, even on a terminal.'
 complete -c ctl -n '__ctl_at + kv apply' -l strict-exit -d 'Finer exit codes: 2 usage, 3 missing, 4 denied, 5 unreachable, 6 conflict.'
+complete -c ctl -n '__ctl_at + services list' -l watch -d 'Follow: a live table on a terminal, else the list after every change.'
 complete -c ctl -n '__ctl_at + services list' -l http-addr -r -f -d 'Address of the agent: host:port, http://, https:// or unix:///path.'
 complete -c ctl -n '__ctl_at + services list' -l token -r -f -d 'ACL secret to send.'
 complete -c ctl -n '__ctl_at + services list' -l token-file -r -F -d 'File that holds the ACL secret.'

@@ -207,9 +207,9 @@ def test_it_draws_on_terminals_only(ctl, seen):
 
 
 class Screen:
-    """`ctl top` on a pseudo-terminal."""
+    """A command on a pseudo-terminal."""
 
-    def __init__(self, address, columns, lines, *words):
+    def __init__(self, address, columns, lines, *words, command=("top",)):
         self.leader, self.follower = pty.openpty()
         self.resize(columns, lines)
         self.before = termios.tcgetattr(self.follower)
@@ -220,7 +220,7 @@ class Screen:
             fcntl.ioctl(self.follower, termios.TIOCSCTTY, 0)
 
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "cli", "top", *words],
+            [sys.executable, "-m", "cli", *command, *words],
             preexec_fn=prepare,
             cwd=ROOT,
             env={**os.environ, "CTL_HTTP_ADDR": address, "TERM": "xterm-256color", "NO_COLOR": "1"},
