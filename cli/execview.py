@@ -122,13 +122,14 @@ class LiveView(View):
                 self._tell(row)
 
     def _tell(self, row: Row) -> None:
+        from rich.padding import Padding
         from rich.text import Text
 
         from cli.terminal import clean
 
-        self._console.print(Text(f"\n{row.node}: {row.error or _ending(row)}", style="bold"))
+        self._console.print(Text(f"\n{clean(row.node)}: {row.error or _ending(row)}", style="bold"))
         for line in row.output.splitlines():
-            self._console.print(Text("    " + clean(line)))
+            self._console.print(Padding(Text(clean(line)), (0, 0, 0, 4)))
 
     def _picture(self, most: int) -> Group:
         """The rows that matter most, as many as fit, and how many there are of each state."""

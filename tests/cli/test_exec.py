@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from cli.exec import OLD_FORM
 from tests.cli.test_supervise import alive
+from tests.cli.test_top import Screen
 from tests.harness import CTL, ENVIRONMENT, ROOT, Agent, until
 
 HURRIED = "import cli.exec; cli.exec.LOST_AFTER = 4.0; from cli.main import main; main()"
@@ -278,6 +280,58 @@ def test_a_node_that_dies_is_lost_and_ends_the_batches(fleet):
             os.kill(int(first.read_text().split()[0]), signal.SIGKILL)
         c1.start()
         until("c1 is back", lambda: len(fleet.alive()) == 3)
+
+
+# On a terminal
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+def test_a_table_that_follows(fleet, columns):
+    screen = Screen(fleet.agents["c2"].base, columns, 24, command=("exec", "slow", *CLIENTS))
+    try:
+        shown = screen.until("running", "slow: 2 timeout", "c2: ended after 500ms", "    begun")
+        assert max(len(line) for line in re.split("[\r\n]", shown)) <= columns
+        assert screen.process.wait(10) == 2
+    finally:
+        screen.close()
+
+
+# When the servers do not answer as they should
+
+
+def pretended(agent, parts):
+    """A pretended agent that begins a run and tells these parts of it."""
+    agent.answers["/v1/health/state/passing"] = [{"Node": "n1", "CheckID": "serfHealth"}]
+    agent.replies["PUT /v1/ctl/exec/deploy"] = {"ID": "run"}
+    if parts is not None:
+        agent.answers["/v1/ctl/exec/run"] = parts
+    return agent
+
+
+def part(state, silent):
+    return {"Node": "n1", "State": state, "Code": 0, "Output": "", "Error": "", "Took": 0.0, "Silent": silent}
+
+
+@pytest.mark.parametrize(
+    ("parts", "state"),
+    [
+        (None, "lost"),  # another server leads, which knows nothing of it
+        ([part("waiting", 11.0)], "no answer"),
+        ([part("running", 16.0)], "lost"),
+    ],
+)
+def test_what_is_not_known_has_failed(ctl, agent, parts, state):
+    pretended(agent, parts)
+    result = ctl("exec", "deploy")
+    assert (result.code, json.loads(result.out)["State"]) == (2, state)
+    assert "\x1b" not in result.out
+
+
+def test_rights_that_end_meanwhile(ctl, agent):
+    pretended(agent, None)
+    agent.failures["/v1/ctl/exec/run"] = (403, "Permission denied")
+    result = ctl("exec", "deploy")
+    assert result.code == 1 and "Permission denied" in result.err
 
 
 # The form of before
