@@ -133,7 +133,18 @@ def tokens_table(tokens: list[Json]) -> Table:
 
 
 def _until(token: Json) -> str:
-    return str(token.get("ExpirationTime") or "").partition(".")[0].removesuffix("Z").replace("T", " ")
+    """How long it is still good for: `in 59m`."""
+    import time
+    from datetime import datetime
+
+    from cli.terminal import ago
+
+    text = str(token.get("ExpirationTime") or "")
+    try:
+        left = datetime.fromisoformat(text).timestamp() - time.time()
+    except ValueError:
+        return text
+    return f"in {ago(left)}" if left > 0 else "expired"
 
 
 def grants_in_short(row: Json) -> str:
