@@ -37,6 +37,7 @@ _LOGINS = frozenset(
     )
 )
 NO_LOCAL_TOKENS = "Local tokens are disabled"
+ONLY_PRIMARY = "Invalid Auth Method: TokenLocality 'global' can only be used in the primary datacenter"
 NO_LOGINS = "Token replication is required for auth methods to function"
 
 
@@ -65,6 +66,8 @@ class Primary:
             return self._is_global(work.args)
         if rpc in _LOGINS and not self._local_tokens:
             raise Invalid(NO_LOGINS)
+        if rpc == "ACL.AuthMethodSet" and work.args.auth_method.token_locality == "global":
+            raise Invalid(ONLY_PRIMARY)
         return False
 
     def _here(self, work: Any) -> bool:

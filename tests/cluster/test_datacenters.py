@@ -20,7 +20,7 @@ import pytest
 
 from tests.agent.rpc_certs import Authority
 from tests.cluster import Cluster, Node
-from tests.harness import until
+from tests.harness import Agent, until
 
 KEY = base64.b64encode(bytes(range(32))).decode()
 OTHER_KEY = base64.b64encode(bytes(range(1, 33))).decode()
@@ -232,7 +232,7 @@ def test_addresses_from_afar(federation: Federation) -> None:
         (one,) = answer.json()
         assert (one["Service"]["Address"], one["Service"]["Port"]) == ("203.0.113.9", 443)
         assert one["Node"]["Address"] == WAN_ADDRESS["dc1"]
-        (one,) = agent.get("/v1/catalog/service/plain?dc=dc1")
+        (one,) = until("plain, too", lambda a=agent: a.get("/v1/catalog/service/plain?dc=dc1"))
         assert (one["Address"], one["ServiceAddress"], one["ServicePort"]) == (WAN_ADDRESS["dc1"], "", 80)
         found = {one["Node"]: one["Address"] for one in agent.get("/v1/catalog/nodes?dc=dc1")}
         assert found["c1"] == WAN_ADDRESS["dc1"]
@@ -282,6 +282,36 @@ def test_an_unknown_datacenter(federation: Federation) -> None:
         assert agent.http("PUT", "/v1/kv/a?dc=nowhere", "x").status == 500
         failed = agent.ctl("catalog", "services", "-datacenter=nowhere")
         assert failed.returncode == 1 and b"No path to datacenter" in failed.stderr
+
+
+def test_a_datacenter_with_a_wrong_certificate(federation: Federation, tmp_path: Path) -> None:
+    """Gossip takes it in (it has the key), calls do not: its server proves to be one of another datacenter.
+    It joins when it starts, and its WAN port is not the usual one."""
+    here = federation.dc1["s1"]
+    key = here.get("/v1/operator/keyring")[0]["PrimaryKeys"]
+    authority = Authority(tmp_path)  # knows neither of the others, and claims to be dc1
+    config = {
+        "datacenter": "dc3",
+        "encrypt": next(iter(key)),
+        "ports": {"serf_wan": 18302},
+        "start_join_wan": [f"{here.address}:8302"],
+        "gossip_wan": QUICK,
+        "performance": {"rpc_hold_timeout": "500ms"},
+    }
+    cert_file, key_file = authority.issue("server", "server.dc1.consul")
+    tls = {"verify_outgoing": True, "verify_server_hostname": True, "ca_file": authority.ca_file}
+    tls |= {"cert_file": cert_file, "key_file": key_file}
+    with Agent(tmp_path, dev=False, config={**config, **tls, "node_name": "s9"}) as wrong:
+        until("it is known", lambda: _wan(here).get("s9.dc3") == 1)
+        (member,) = [one for one in here.get("/v1/agent/members?wan=1") if one["Name"] == "s9.dc3"]
+        assert (member["Addr"], member["Port"]) == (wrong.address, 18302)
+        for agent, datacenter in ((federation.dc1["c1"], "dc3"), (wrong, "dc1")):
+            answer = agent.http("GET", f"/v1/kv/a?dc={datacenter}", timeout=30)
+            assert answer.status == 500 and "x509" in answer.text, answer.text
+        assert wrong.put("/v1/kv/own", "x").json() is True
+    assert here.ctl("force-leave", "-wan", "-prune", "s9.dc3").returncode in (0, 1)
+    until("it is gone", lambda: here.http("PUT", "/v1/agent/force-leave/s9.dc3?wan=1&prune").status)
+    until("it is forgotten", lambda: "s9.dc3" not in _wan(here))
 
 
 def test_a_datacenter_is_lost_and_returns(federation: Federation) -> None:

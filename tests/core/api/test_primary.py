@@ -20,6 +20,7 @@ from core.api import (
     kv,
 )
 from core.api.acl_requests import (
+    ACLAuthMethodSetRequest,
     ACLLoginRequest,
     ACLPolicySetRequest,
     ACLTokenDeleteRequest,
@@ -30,7 +31,7 @@ from core.api.endpoint import Action, Command, Errand, QueryOptions, Question, R
 from core.api.primary import primary
 from core.api.remote_kinds import unrendered
 from core.errors import Invalid
-from core.store.acl_structs import ACLToken, ACLTokenBatchSetRequest
+from core.store.acl_structs import ACLAuthMethod, ACLToken, ACLTokenBatchSetRequest
 from core.store.commands import ACL_TOKEN_SET, command
 from core.store.fsm import FSM
 
@@ -94,7 +95,7 @@ def test_what_holds_everywhere(work: Any, replication: bool) -> None:
     [
         do(acl_token_write.SET, ACLTokenSetRequest(ACLToken(local=True))),
         do(acl_token_write.DELETE, ACLTokenDeleteRequest(LOCAL)),
-        do(acl_methods.SET_METHOD),
+        do(acl_methods.SET_METHOD, ACLAuthMethodSetRequest()),
         do(acl_login.LOGIN, ACLLoginRequest()),
         do(acl_policies.SET, None, "dc3"),
         ask(acl_tokens.READ, TokenRead("x")),
@@ -106,6 +107,12 @@ def test_what_holds_everywhere(work: Any, replication: bool) -> None:
 )
 def test_what_does_not(work: Any) -> None:
     assert not owner().owns(work)
+
+
+def test_logins_here_make_tokens_for_here() -> None:
+    method = ACLAuthMethodSetRequest(ACLAuthMethod(name="m", token_locality="global"))
+    with pytest.raises(Invalid, match="TokenLocality 'global' can only be used in the primary datacenter"):
+        owner().owns(do(acl_methods.SET_METHOD, method))
 
 
 def test_without_copies_the_primary_knows_the_tokens() -> None:
