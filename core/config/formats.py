@@ -125,7 +125,7 @@ def _yaml(text: str) -> Any:
     try:
         yaml = import_module("yaml")
     except ModuleNotFoundError:
-        raise ValueError('YAML files need PyYAML, which is not installed here') from None
+        raise ValueError("YAML files need PyYAML, which is not installed here") from None
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -24,7 +24,8 @@ NAMES = {
     "LegacyACL": "ACL",
     "LegacyACLRequest": "ACLRequest",
 }
-LATER = {"ACLTemplateVariables", "ACLTemplatedPolicy", "QueryFailoverTarget"}  # of versions after the recorded one
+# Of versions after the recorded one.
+LATER = {"ACLTemplateVariables", "ACLTemplatedPolicy", "QueryFailoverTarget"}
 CLASSES = [
     cls
     for module in (structs, acl_structs)
