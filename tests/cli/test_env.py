@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cli.env import COMMANDS, Plan, folder, variable, variables
 from cli.parse import Parsed, parse
 from tests.cli.test_supervise import alive, family
+from tests.cli.test_top import Screen
 from tests.harness import CTL, ENVIRONMENT, ROOT, Agent, until
 
 
@@ -253,6 +254,24 @@ def test_a_child_that_ends_during_its_restart_is_started_anew(runner):
     runner.put("a", "2")
     runner.told("1", "2")
     assert process.poll() is None
+
+
+def test_the_terminal_is_the_child_s_also_after_a_restart(runner):
+    runner.put("a", "1")
+    words = ("env", runner.prefix, "sh", "-c", 'echo "value $A"; while read -r line; do echo "<$line>"; done')
+    screen = Screen(runner.agent.base, 80, 24, command=words)
+    try:
+        screen.until("value 1")
+        screen.type(b"one\n")
+        screen.until("<one>")
+        runner.put("a", "2")
+        screen.until("value 2")
+        screen.type(b"two\n")
+        screen.until("<two>")
+        screen.type(b"\x03")
+        assert screen.process.wait(10) == 130
+    finally:
+        screen.close()
 
 
 # Signals

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cli.help import tree
 from cli.output import Table
 from cli.terminal import clean
 from cli.yamltext import to_yaml
@@ -144,3 +145,14 @@ JSON = st.recursive(
 def test_yaml_reads_back(document):
     yaml = pytest.importorskip("yaml")
     assert yaml.safe_load(to_yaml(document)) == document
+
+
+def test_every_help_page_fits(terminal):
+    """But for examples, which are to be copied as they stand."""
+    for path, command in tree().items():
+        if path == "agent start":
+            continue  # its flags are those of `consul agent`
+        text = re.sub("\x1b\\[[0-9;]*m", "", terminal(*path.split(), "--help", columns=80).out)
+        lines = [line for line in text.splitlines() if line.strip() not in command.example]
+        assert max(map(len, lines)) <= 80, path
+        assert "Examples:" in text, path
