@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -50,7 +51,7 @@ def tool() -> Callable[[str], str]:
     """The path of a program that a test drives; the test is skipped, and counted, without it."""
 
     def find(name: str) -> str:
-        path = shutil.which(name)
+        path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")  # where daemons are
         if path is None:
             pytest.skip(f"{name} is not installed")
         return path
