@@ -114,7 +114,7 @@ def _new(server: ServerDoor, token: ACLToken, from_login: bool) -> ACLToken:
         raise Invalid("AuthMethod field is disallowed outside of Login")
     return replace(
         token,
-        accessor_id=token.accessor_id.lower() or view.hooks.new_id(),
+        accessor_id=token.accessor_id or view.hooks.new_id(),
         secret_id=token.secret_id or view.hooks.new_id(),
         create_time=go_time(now),
         expiration_time=_end(server, token, now),

@@ -43,6 +43,9 @@ def test_a_token_brings_its_ids_along(client: Client) -> None:
     assert client.refused(*create, {"SecretID": secret}) == "500 Invalid Token: SecretID is already in use"
     assert client.refused(*create, {"SecretID": "x"}) == "500 Invalid Token: SecretID is not a valid UUID"
     assert client.refused(*create, {"AccessorID": "x"}) == "500 Invalid Token: AccessorID is not a valid UUID"
+    loud = client.token(AccessorID="0BADC0DE-0000-0000-0000-000000000003")
+    assert loud["AccessorID"] == "0BADC0DE-0000-0000-0000-000000000003", "kept as given, found in any case"
+    assert client.ok("GET", f"/v1/acl/token/{loud['AccessorID'].lower()}") == loud
     reserved = {"AccessorID": "00000000-0000-0000-0000-000000000007"}
     assert "are reserved" in client.refused(*create, reserved)
 
