@@ -5,6 +5,7 @@ All RPC is within TLS, by the names of the datacenters; gossip is encrypted."""
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import time
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ from tests.harness import Agent, until
 KEY = base64.b64encode(bytes(range(32))).decode()
 OTHER_KEY = base64.b64encode(bytes(range(1, 33))).decode()
 WAN_ADDRESS = {"dc1": "198.51.100.1", "dc2": "198.51.100.2"}
+
+LONGEST = 10.0  # seconds until a lost datacenter is an error: the hold time and one more try
 
 # The timing of the WAN is for another planet than a loopback interface.
 QUICK = {"gossip_interval": "100ms", "probe_interval": "300ms", "probe_timeout": "200ms", "suspicion_mult": 2}
@@ -95,7 +98,7 @@ def _ask(agent: Node, name: str, type: str = "A") -> dns.message.Message:
     return dns.query.udp(dns.message.make_query(name, type), agent.address, port=agent.dns_port, timeout=15)
 
 
-def _addresses(agent: Node, name: str) -> set[str]:
+def addresses(agent: Node, name: str) -> set[str]:
     found = _ask(agent, name).answer
     return {record.address for rrset in found for record in rrset if record.rdtype == dns.rdatatype.A}
 
@@ -153,6 +156,14 @@ def test_calls_are_forwarded(federation: Federation) -> None:
         assert agent.get("/v1/operator/raft/configuration?dc=dc2")["Servers"][0]["Node"] == "s1"
         assert agent.ctl("kv", "get", "-datacenter=dc2", name).stdout == b"far\n"
         assert "far" in agent.ctl("catalog", "services", "-datacenter=dc2").stdout.decode()
+        archive = agent.folder / "far.snap"
+        saved = agent.ctl("snapshot", "save", "-datacenter=dc2", str(archive))
+        assert saved.returncode == 0, saved.stderr
+        assert b"KVS" in agent.ctl("snapshot", "inspect", str(archive)).stdout
+        usage = agent.get("/v1/operator/usage?dc=dc2")["Usage"]
+        assert list(usage) == ["dc2"]
+        everywhere = agent.ctl("operator", "usage", "instances", "-all-datacenters")
+        assert b"dc1" in everywhere.stdout and b"dc2" in everywhere.stdout
 
 
 def test_a_read_waits_for_a_write_far_away(federation: Federation) -> None:
@@ -199,11 +210,11 @@ def test_names(federation: Federation) -> None:
     assert federation.dc2["c1"].put("/v1/agent/service/register", service).status == 200
     address = federation.dc2["c1"].address
     for agent in federation.asked:
-        until("it is there", lambda a=agent: _addresses(a, "web.service.dc2.consul") == {address})
-        assert _addresses(agent, "blue.web.service.dc2.consul") == {address}
-        assert _addresses(agent, "c1.node.dc2.consul") == {address}
-        assert _addresses(agent, "c1.node.dc2.dc.consul") == {address}
-        assert _addresses(agent, "consul.service.dc2.consul") == {far.address}
+        until("it is there", lambda a=agent: addresses(a, "web.service.dc2.consul") == {address})
+        assert addresses(agent, "blue.web.service.dc2.consul") == {address}
+        assert addresses(agent, "c1.node.dc2.consul") == {address}
+        assert addresses(agent, "c1.node.dc2.dc.consul") == {address}
+        assert addresses(agent, "consul.service.dc2.consul") == {far.address}
         reply = _ask(agent, "_web._tcp.service.dc2.consul", "SRV")
         (record,) = reply.answer[0]
         assert (record.port, str(record.target)) == (8080, "c1.node.dc2.consul.")
@@ -215,7 +226,7 @@ def test_names(federation: Federation) -> None:
     # What changes there is seen here.
     federation.dc2["c1"].http("PUT", "/v1/agent/service/deregister/web")
     for agent in federation.asked:
-        until("it is gone", lambda a=agent: not _addresses(a, "web.service.dc2.consul"))
+        until("it is gone", lambda a=agent: not addresses(a, "web.service.dc2.consul"))
 
 
 def test_addresses_from_afar(federation: Federation) -> None:
@@ -237,9 +248,9 @@ def test_addresses_from_afar(federation: Federation) -> None:
         found = {one["Node"]: one["Address"] for one in agent.get("/v1/catalog/nodes?dc=dc1")}
         assert found["c1"] == WAN_ADDRESS["dc1"]
         assert agent.get("/v1/catalog/node/c1")["Node"]["Address"] == federation.dc2["c1"].address
-        assert _addresses(agent, "api.service.dc1.consul") == {"203.0.113.9"}
-        assert _addresses(agent, "plain.service.dc1.consul") == {WAN_ADDRESS["dc1"]}
-        assert _addresses(agent, "c1.node.dc1.consul") == {WAN_ADDRESS["dc1"]}
+        assert addresses(agent, "api.service.dc1.consul") == {"203.0.113.9"}
+        assert addresses(agent, "plain.service.dc1.consul") == {WAN_ADDRESS["dc1"]}
+        assert addresses(agent, "c1.node.dc1.consul") == {WAN_ADDRESS["dc1"]}
         (record,) = _ask(agent, "api.service.dc1.consul", "SRV").answer[0]
         assert record.port == 443
     for agent in federation.dc1.agents:
@@ -249,7 +260,7 @@ def test_addresses_from_afar(federation: Federation) -> None:
         assert node["Address"] == federation.dc2["c1"].address
         assert node["TaggedAddresses"]["wan"] == WAN_ADDRESS["dc2"]
         assert node["TaggedAddresses"]["lan"] == federation.dc2["c1"].address
-    assert own not in _addresses(federation.dc2["c1"], "plain.service.dc1.consul")
+    assert own not in addresses(federation.dc2["c1"], "plain.service.dc1.consul")
 
 
 def test_queries_fail_over(federation: Federation) -> None:
@@ -262,10 +273,10 @@ def test_queries_fail_over(federation: Federation) -> None:
         found = agent.get("/v1/query/db/execute")
         assert (found["Datacenter"], found["Failovers"]) == ("dc2", 1)
         assert [one["Node"]["Address"] for one in found["Nodes"]] == ["10.2.0.1"]
-        assert _addresses(agent, "db.query.consul") == {"10.2.0.1"}
+        assert addresses(agent, "db.query.consul") == {"10.2.0.1"}
     far = federation.dc2["c1"]
     assert _ask(far, "db.query.consul").rcode() == dns.rcode.NXDOMAIN
-    assert _addresses(far, "db.query.dc1.consul") == {"10.2.0.1"}
+    assert addresses(far, "db.query.dc1.consul") == {"10.2.0.1"}
     local = {"Node": "db-1", "Address": "10.1.0.1", "Service": {"Service": "db", "Port": 5432}}
     federation.dc1["s1"].put("/v1/catalog/register", local)
     assert federation.dc1["c1"].get("/v1/query/db/execute")["Failovers"] == 0
@@ -314,27 +325,39 @@ def test_a_datacenter_with_a_wrong_certificate(federation: Federation, tmp_path:
     until("it is forgotten", lambda: "s9.dc3" not in _wan(here))
 
 
+def _wait_for_change(agent: Node, path: str) -> http.client.HTTPConnection:
+    index = agent.http("GET", path).consul_index
+    connection = agent.connection(LONGEST)
+    connection.request("GET", f"{path}&index={index}&wait=5m")
+    return connection
+
+
 def test_a_datacenter_is_lost_and_returns(federation: Federation) -> None:
     """Nobody waits long for it, and nobody else is touched."""
     dc1, dc2 = federation
     gone = dc2["s1"]
-    assert all(_addresses(agent, "s1.node.dc2.consul") == {gone.address} for agent in federation.asked)
+    gone.put("/v1/kv/a", "x")
+    waiting = [_wait_for_change(agent, "/v1/kv/a?dc=dc2") for agent in federation.asked]
+    assert all(addresses(agent, "s1.node.dc2.consul") == {gone.address} for agent in federation.asked)
     dc2.kill9([gone])
     for agent in federation.asked:
         began = time.monotonic()
         answer = agent.http("GET", "/v1/kv/a?dc=dc2", timeout=30)
         assert answer.status == 500, answer
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < LONGEST
         began = time.monotonic()
         assert agent.put("/v1/kv/here", "x").json() is True
         assert agent.http("GET", "/v1/kv/here?raw&consistent").text == "x"
-        assert _addresses(agent, "s1.node.consul") == {dc1["s1"].address}
+        assert addresses(agent, "s1.node.consul") == {dc1["s1"].address}
         assert time.monotonic() - began < 2
         reply = until(
             "it is known to fail",
             lambda a=agent: (m := _ask(a, "s1.node.dc2.consul")).rcode() == dns.rcode.SERVFAIL and m,
         )
         assert not reply.answer
+    for connection in waiting:  # those who wait are not left waiting
+        assert connection.getresponse().status == 500
+        connection.close()
     until("gossip knows", lambda: _wan(dc1["s1"])["s1.dc2"] == 4, 60)
     for agent in federation.asked:
         began = time.monotonic()
@@ -346,7 +369,7 @@ def test_a_datacenter_is_lost_and_returns(federation: Federation) -> None:
     until("it is back", lambda: _wan(dc1["s1"])["s1.dc2"] == 1, 60)
     for agent in federation.asked:
         until("it answers", lambda a=agent: a.http("PUT", "/v1/kv/back?dc=dc2", b"x").status == 200)
-        until("names", lambda a=agent: _addresses(a, "s1.node.dc2.consul") == {gone.address})
+        until("names", lambda a=agent: addresses(a, "s1.node.dc2.consul") == {gone.address})
 
 
 def test_a_lost_server_is_forced_out(federation: Federation) -> None:

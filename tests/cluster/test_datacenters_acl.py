@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.cluster import Cluster, Node
-from tests.cluster.test_datacenters import QUICK
+from tests.cluster.test_datacenters import QUICK, addresses
 from tests.harness import Response, until
 
 ROOT = "5f0d8b2e-1111-4a7b-9c3d-000000000001"
@@ -28,7 +28,7 @@ class Federation(NamedTuple):
 def _cluster(folder: Path, name: str, primary: str, clients: int = 0, **acl: Any) -> Cluster:
     place = folder / name
     place.mkdir()
-    tokens = {"agent": ROOT, "replication": ROOT}
+    tokens = {"agent": ROOT, "replication": ROOT, "dns": ROOT}
     if not primary:
         tokens["initial_management"] = ROOT
     config = {
@@ -177,6 +177,14 @@ def test_config_entries_are_the_primary_datacenters(federation: Federation) -> N
     assert federation.dc3["s1"].http("DELETE", path).status == 200
     for agent in _everywhere(federation):
         until("it is gone", lambda a=agent, p=path: a.http("GET", p).status == 404)
+
+
+def test_names_need_a_token(federation: Federation) -> None:
+    """Also where only the primary datacenter knows the token of DNS."""
+    for agent in _everywhere(federation):
+        for name, cluster in zip(("dc1", "dc2", "dc3"), federation, strict=True):
+            wanted = {cluster["s1"].address}
+            until("it is seen", lambda a=agent, n=name, w=wanted: addresses(a, f"s1.node.{n}.consul") == w)
 
 
 def test_the_primary_datacenter_is_lost_and_returns(federation: Federation) -> None:
