@@ -85,7 +85,8 @@ class AclDuties:
     async def reap_expired(self) -> None:
         """Delete tokens that have ended, for as long as this server leads."""
         while True:
-            accessors, pause = expired(self._store, self._world.wall(), _LOOK)
+            copies = self._settings.datacenter != self._settings.primary_datacenter
+            accessors, pause = expired(self._store, self._world.wall(), _LOOK, local_only=copies)
             try:
                 for start in range(0, len(accessors), BATCH):
                     request = ACLTokenBatchDeleteRequest(accessors[start : start + BATCH])
