@@ -26,6 +26,8 @@ _BODY_MAX = 8 << 20
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _URI_SAFE = "/%:@!$&'()*+,;=~-._?"
+# Go takes brackets around any host, and programs put them around all addresses to be right for IPv6.
+_BRACKETED = re.compile(r"^(\w+://(?:[^/?#@]*@)?)\[([\w.-]*)\](?=[:/?#]|$)")
 
 
 class Response(Struct):
@@ -182,7 +184,7 @@ class Target:
 
     def __init__(self, url: str) -> None:
         try:
-            parts = urlsplit(url)
+            parts = urlsplit(_BRACKETED.sub(r"\1\2", url))
             port = parts.port
         except ValueError as error:
             raise NetError(f"parse {quote(url)}: {error}") from error

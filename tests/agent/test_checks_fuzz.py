@@ -131,6 +131,20 @@ def test_addresses_noise(text: str) -> None:
         assert str(error).startswith("dial tcp: ")
 
 
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("http://[127.0.0.1]:99/health", "127.0.0.1", 99),
+        ("https://u:p@[web.example]", "web.example", 443),
+        ("http://[::1]:5/[x]", "::1", 5),
+        ("http://h/[127.0.0.1]:99", "h", 80),
+    ],
+)
+def test_brackets_around_any_host(url: str, host: str, port: int) -> None:
+    target = Target(url)
+    assert (target.host, target.port) == (host, port)
+
+
 @given(st.text(max_size=30), st.text(max_size=10))
 def test_urls_and_headers_noise(rest: str, value: str) -> None:
     try:
