@@ -89,30 +89,31 @@ class ReportRequest(Struct, frozen=True, rename=go_name):
 async def _start(server: ServerDoor, args: StartRequest) -> str:
     """The id of the run."""
     here = cast(_Server, server)
-    judged, accessor = server.permissions is not None, ""
-    if server.permissions is not None:
-        if args.token in _ANONYMOUS:
-            raise Denied("Permission denied: actions need a token, the anonymous one does not count")
-        authorizer = await server.permissions.find(args.token)
-        _require(authorizer, args.nodes)
-        accessor = authorizer.accessor
+    judged = server.permissions is not None
+    accessor = await _judged(server, args.token, args.nodes)
     order = Order(server.store.hooks.new_id(), args.action, args.args, judged, accessor)
     here.jobs.create(order, args.nodes, here.now())
     await server.lan.user_event(EVENT, order.id.encode())
     return order.id
 
 
-def _require(authorizer: Authorizer, nodes: list[str]) -> None:
+async def _judged(server: ServerDoor, token: str, nodes: list[str]) -> str:
+    """The accessor of a token that may run actions on these nodes, "" where ACLs are off. Denied."""
+    if server.permissions is None:
+        return ""
+    if token in _ANONYMOUS:
+        raise Denied("Permission denied: actions need a token, the anonymous one does not count")
+    authorizer = await server.permissions.find(token)
     authorizer.require("event", EVENT, "write")
     for node in nodes:
         authorizer.require("agent", node, "write")
+    return authorizer.accessor
 
 
 async def _results(server: ServerDoor, args: RunRequest) -> list[Part]:
     """How a run stands; nothing when it is not known here."""
     here = cast(_Server, server)
-    if server.permissions is not None:
-        _require(await server.permissions.find(args.token), here.jobs.nodes(args.id))
+    await _judged(server, args.token, here.jobs.nodes(args.id))
     return here.jobs.parts(args.id, here.now())
 
 

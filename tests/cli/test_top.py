@@ -16,7 +16,7 @@ import termios
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -128,6 +128,7 @@ def frame(members, services, servers=True):
     )
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     width=st.integers(60, 220),
     height=st.integers(14, 60),
