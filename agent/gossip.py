@@ -30,6 +30,7 @@ from core.api.endpoint import KeyringAnswer
 from core.codec.regex import compile as compile_regex
 from core.errors import Unavailable
 from core.gossip.admission import Admission
+from core.gossip.coordinates import Coordinate
 from core.gossip.keyring import Keyring
 from core.gossip.queries import QueryParams
 from core.gossip.serf import Serf
@@ -40,7 +41,6 @@ from core.store.structs import Coord
 if TYPE_CHECKING:
     from agent.logs import Logger
     from agent.world import World
-    from core.gossip.coordinates import Coordinate
     from core.gossip.member import GossipEvent, Member, QueryEvent, QueryResponse
 
 _FILES = {"lan": "local", "wan": "remote"}  # Consul's names (protocols/gossip.md 9.1)
@@ -89,6 +89,7 @@ class GossipPool:
         self._mail_is_due = False
         self._thread: threading.Thread | None = None
         self._there: asyncio.AbstractEventLoop | None = None  # the thread's loop while it runs
+        self._serf: Serf | None = None  # None before `start`: HTTP answers a moment sooner
 
     # --- life
 
@@ -105,6 +106,7 @@ class GossipPool:
         try:
             previous = snapshot.load(settings.rejoin_after_leave) if snapshot is not None else None
             serf = self._machine(sockets, Keyring(found) if found else None, previous)
+            self._serf = serf
             self._work = GossipThread(serf, sockets, keys, snapshot, world, log, self._hear)
             self._stats = serf.stats()
             self._members = serf.members()
@@ -213,7 +215,7 @@ class GossipPool:
 
     @property
     def encrypted(self) -> bool:
-        return self._work.serf.memberlist.keyring is not None
+        return self._serf is not None and self._serf.memberlist.keyring is not None
 
     def stats(self) -> dict[str, str]:
         """The figures of `info`, at most a second old."""
@@ -221,11 +223,11 @@ class GossipPool:
 
     def coordinate(self) -> Coord:
         """Where this node is in the network."""
-        return _coord(self._work.serf.coordinate)
+        return _coord(self._serf.coordinate if self._serf is not None else Coordinate())
 
     def coordinate_of(self, name: str) -> Coord | None:
         """Where a member said that it is, when it last answered a probe of ours."""
-        found = self._work.serf.coordinate_of(name)
+        found = self._serf.coordinate_of(name) if self._serf is not None else None
         return None if found is None else _coord(found)
 
     def look_at(self, ip: str) -> None:
