@@ -9,6 +9,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from msgspec.structs import replace
+
 from agent.archives import Archives
 from agent.dial import Dialer
 from agent.raft import RaftService, RaftSettings
@@ -31,6 +33,8 @@ FAST = Settings(
     retry_limit=0.2,
 )
 SETTINGS = RaftSettings(timing=FAST, trailing_logs=20, segment_size=1 << 16)
+# For tests that want their leader to stay, on a machine that is busy with other tests too.
+CALM = replace(SETTINGS, timing=replace(FAST, heartbeat_timeout=0.9, lease_timeout=0.85, write_timeout=2.0))
 
 
 def run(test: Callable[[], Awaitable[None]], seconds: float = 20) -> None:

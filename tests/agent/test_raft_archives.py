@@ -19,7 +19,7 @@ from core.store.archive import SnapshotMeta
 from core.store.fsm import FSM
 from core.store.persist import SnapshotError
 from core.store.watch import Watch
-from tests.agent.raft_network import Host, Network, run, until
+from tests.agent.raft_network import CALM, Host, Network, run, until
 
 RECORDED: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "vectors" / "snapshot" / "records.json").read_text()
@@ -42,7 +42,7 @@ def value(host: Host, key: bytes) -> bytes | None:
 
 
 async def cluster(folder: Path | None) -> tuple[Network, Host]:
-    net = Network(folder, make_fsm=FSM)
+    net = Network(folder, settings=CALM, make_fsm=FSM)
     leader = await net.start()
     for number in range(30):
         await leader.raft.apply(commands.kvs("set", b"k%d" % number, b"v"))
