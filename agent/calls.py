@@ -319,7 +319,7 @@ class Calls:
         return await self._held(lambda: self._run(errand), (NoLeader, Unsent))
 
     async def _run(self, errand: Errand) -> Any:
-        if self.primary is not None and self.primary.owns(errand):
+        if self.primary is not None and self.primary.owns(errand, self.is_leader):
             errand = replace(errand, datacenter=self.primary.datacenter)
         action = errand.action
         ours = self.server is not None and errand.datacenter in ("", self._datacenter)

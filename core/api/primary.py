@@ -50,9 +50,9 @@ class Primary:
         self._local_tokens = settings.token_replication
         self._view = view
 
-    def owns(self, work: Question | Command | Errand) -> bool:
+    def owns(self, work: Question | Command | Errand, leads: bool = True) -> bool:
         """Whether work that was asked for here is for the primary datacenter. Invalid for what cannot be
-        done without local tokens."""
+        done without local tokens. `leads`: we are the leader, so a token that is not here is not ours."""
         if isinstance(work, Question):
             return not self._local_tokens and work.read.rpc in _READS_OF_TOKENS and self._here(work.options)
         if not self._here(work):
@@ -63,7 +63,7 @@ class Primary:
         if rpc == "ACL.TokenSet":
             return self._sets_global_token(work.args)
         if rpc in _ACCESSORS:
-            return self._is_global(work.args)
+            return self._is_global(work.args, leads)
         if rpc in _LOGINS and not self._local_tokens:
             raise Invalid(NO_LOGINS)
         if rpc == "ACL.AuthMethodSet" and work.args.auth_method.token_locality == "global":
@@ -78,11 +78,11 @@ class Primary:
             raise Invalid(NO_LOCAL_TOKENS)
         return not args.acl_token.local
 
-    def _is_global(self, args: Any) -> bool:
+    def _is_global(self, args: Any, leads: bool) -> bool:
         """Whether the token that is to be copied or deleted is none of this datacenter."""
         accessor = args.token_id if hasattr(args, "token_id") else args.acl_token.accessor_id
         row = self._view.token_by_accessor(accessor)
-        return row is None or not row.local
+        return leads if row is None else not row.local
 
 
 def primary(settings: AclSettings, view: Store) -> Primary | None:

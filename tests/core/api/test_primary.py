@@ -115,6 +115,12 @@ def test_logins_here_make_tokens_for_here() -> None:
         owner().owns(do(acl_methods.SET_METHOD, method))
 
 
+def test_a_follower_leaves_it_to_the_leader_whose_a_token_is_that_it_does_not_know() -> None:
+    work = do(acl_token_write.DELETE, ACLTokenDeleteRequest("new"))
+    assert owner().owns(work) and not owner().owns(work, leads=False)
+    assert owner().owns(do(acl_token_write.DELETE, ACLTokenDeleteRequest(GLOBAL)), leads=False)
+
+
 def test_without_copies_the_primary_knows_the_tokens() -> None:
     made = owner(replication=False)
     for read in (acl_tokens.READ, acl_tokens.LIST, acl_tokens.BATCH, acl_policies.RESOLVE, acl_roles.RESOLVE):
