@@ -60,37 +60,42 @@ class Companion:
         """When `tell` has something to do."""
         return self._tell_at
 
-    def tell(self) -> None:
-        """Send the reload signal, or start it anew, if that is due. Failure."""
+    def tell(self) -> list[int]:
+        """Send the reload signal, or start it anew, if that is due; gives the signals that came to us
+        meanwhile. Failure."""
         if self._tell_at is None or time.monotonic() < self._tell_at or self.code is not None:
-            return
+            return []
         self._tell_at = None
         if self._child.reload:
             self._supervisor.signal(int(signal.Signals[self._child.reload]))
-        else:
-            self.stop()
-            self.start()
+            return []
+        came = self.stop()
+        self.start()
+        return came
 
     def signal(self, number: int) -> None:
         """Pass a signal on."""
         if self.running:
             self._supervisor.signal(number)
 
-    def stop(self) -> None:
-        """End it: the kill signal, and KILL after the kill timeout."""
+    def stop(self) -> list[int]:
+        """End it: the kill signal, and KILL after the kill timeout; gives the signals that came to us."""
+        came: list[int] = []
         if not self.running or self.code is not None:
-            return
+            return came
         self._supervisor.signal(int(signal.Signals[self._child.kill]))
         deadline = time.monotonic() + self._child.kill_timeout
         while self.code is None and time.monotonic() < deadline:
             for number in self._supervisor.wait(deadline - time.monotonic()):
+                came.append(number)
                 if number in (signal.SIGTERM, signal.SIGQUIT):
                     deadline = 0.0  # whoever asks twice has waited enough
         if self.code is None:
             self._supervisor.end(0.0)
             while self.code is None:
-                self._supervisor.wait()
+                came += self._supervisor.wait()
         self.running = False
+        return came
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:

@@ -77,7 +77,7 @@ class Runner:
         self._plan = Plan([output.wait for output in settings.outputs], settings.once)
         self._brain = Brain(settings, log)
         self._written: list[tuple[_Task, Written]] = []
-        self._postponed: list[int] = []  # signals that came while a command ran
+        self._postponed: list[int] = []  # signals that came while we waited for a child
         self._commands: Supervisor
         self._child: Companion | None = None
         self._complain_at: float | None = time.monotonic() + PATIENCE
@@ -120,7 +120,7 @@ class Runner:
             for dependency in changes:
                 self._plan.answered(dependency, time.monotonic())
             if self._child is not None:
-                self._child.tell()
+                self._postponed += self._child.tell()
 
     def _finished(self) -> bool:
         return self._settings.once and self._plan.settled and not any(task.held for task in self._tasks)

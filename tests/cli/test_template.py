@@ -415,3 +415,24 @@ def test_a_killed_runner_leaves_a_whole_file(agent: Agent, folder: Path) -> None
             os.kill(runner.process.pid, signal.SIGKILL)
             runner.process.wait()
         assert whole()
+
+
+def test_a_signal_during_a_restart_of_the_child_is_heeded(agent: Agent, folder: Path) -> None:
+    agent.http("PUT", "/v1/kv/a", b"1")
+    (folder / "a.ctmpl").write_text('{{ key "a" }}')
+    slow = "trap 'echo end >> ends; while [ ! -e go ]; do sleep 0.02; done; exit' TERM; echo $$ >> pids; "
+    flags = (
+        "-template",
+        "a.ctmpl:a",
+        "-exec",
+        slow + "while :; do sleep 0.02; done",
+        "-exec-kill-timeout",
+        "20s",
+    )
+    with Running(agent, folder, *flags, "-exec-kill-signal", "SIGTERM") as runner:
+        until("the child", lambda: _text(folder / "pids").count("\n") == 1)
+        agent.http("PUT", "/v1/kv/a", b"2")
+        until("it is told to end", lambda: _text(folder / "ends") == "end\n")
+        runner.process.send_signal(signal.SIGINT)
+        (folder / "go").touch()
+        assert runner.process.wait(20) == 12
