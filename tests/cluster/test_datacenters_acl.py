@@ -120,7 +120,7 @@ def test_changes_of_what_holds_everywhere_are_made_in_the_primary(federation: Fe
         path = f"/v1/kv/{word}/{other.cluster.folder.name}-{other.name}"
         until("it may write", lambda o=other, p=path: _as(o, made["SecretID"], p, "PUT").status == 200)
         assert _as(other, made["SecretID"], "/v1/kv/other", "PUT").status == 403
-        until("the role is there", lambda o=other: o.get(f"/v1/acl/role/{role}"))
+        until("the role is there", lambda o=other: o.http("GET", f"/v1/acl/role/{role}").status == 200)
     # What is changed and deleted follows.
     agent.put(f"/v1/acl/policy/{policy}", {"ID": policy, "Name": f"p-{word}", "Rules": ""})
     for other in _everywhere(federation):
