@@ -6,7 +6,6 @@ local services, DNS. `stop` takes it apart the other way round."""
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
@@ -39,6 +38,7 @@ from agent.telemetry import Telemetry
 from agent.tokens import AgentTokens
 from agent.watches import Watches
 from agent.wire import Wire
+from agent.world import errno_text
 from core.acl.resolve import Judges
 from core.api.primary import primary
 from core.api.router import Router
@@ -253,7 +253,7 @@ class Agent:
             await self.dns.start(pairs)
         except OSError as error:
             places = ", ".join(str(listener) for listener in self.addresses.dns)
-            words = os.strerror(error.errno).lower() if error.errno else str(error)
+            words = errno_text(error)
             raise ConfigError(f"cannot listen for dns on {places}: {words}") from None
 
     async def stop(self) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
+
+from agent.world import errno_text
 
 if TYPE_CHECKING:
     import ssl
@@ -152,13 +153,6 @@ def split_address(address: str) -> tuple[str, int]:
         return host, socket.getservbyname(port)
     except (OSError, ValueError):
         raise NetError(f"dial tcp: lookup tcp/{port}: Servname not supported for ai_socktype") from None
-
-
-def errno_text(error: OSError) -> str:
-    """What went wrong, as Go says it."""
-    if error.errno is None or error.errno < 0:
-        return str(error)
-    return os.strerror(error.errno).lower()
 
 
 def host_port(ip: str, port: int) -> str:

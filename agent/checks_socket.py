@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import socket
 
-from agent.checks_net import Dialer, NetError, TlsOptions, errno_text, host_port, split_address
+from agent.checks_net import Dialer, NetError, TlsOptions, host_port, split_address
+from agent.world import errno_text
 from core.node.checks import Result
 from core.node.definitions import CheckDefinition
 from core.store.structs import CRITICAL, PASSING

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from agent.rpc import TLS, Peer, prepare
+from agent.world import errno_text
 from core.errors import Unsent
 
 if TYPE_CHECKING:
@@ -112,11 +113,10 @@ class _Starter(asyncio.Protocol, Generic[P]):
 
 
 def _words(error: OSError) -> str:
-    import os
     import ssl
 
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"x509: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return f"tls: {error.reason or error}"
-    return os.strerror(error.errno).lower() if error.errno else str(error) or "connection reset by peer"
+    return errno_text(error) or "connection reset by peer"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
 import sys
 from collections.abc import Iterator
 
+from agent.world import errno_text
 from core.errors import ConfigError
 
 _BUFFER = 2 << 20  # bytes asked of the kernel for bursts, and for while this process has no processor
@@ -120,7 +120,7 @@ class Sockets:
         except OSError as error:
             sock.close()
             place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            words = os.strerror(error.errno).lower() if error.errno else str(error)
+            words = errno_text(error)
             raise ConfigError(
                 f"Failed to start {pool.upper()} gossip: Failed to start {name} listener on "
                 f'"{host}" port {port}: listen {name.lower()} {place}: bind: {words}'

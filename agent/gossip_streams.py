@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from agent.world import errno_text
 from core.gossip.streams import Inbound, PushPull, StreamError, StreamMessage
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ async def exchange(request: StreamRequest, inbound: Inbound, source: str) -> Str
     except TimeoutError:
         raise StreamFailed(f"{'read' if connected else 'dial'} tcp {place}: i/o timeout") from None
     except OSError as error:
-        words = os.strerror(error.errno).lower() if error.errno else str(error)
+        words = errno_text(error)
         what = f"read tcp {place}: read" if connected else f"dial tcp {place}: connect"
         refused = not connected and isinstance(error, ConnectionRefusedError)
         raise StreamFailed(f"{what}: {words}", refused) from None

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.world import errno_text
 from core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Listeners:
             else:
                 await self._server.listen_tcp(listener.host, listener.port, context)
         except OSError as error:
-            raise ConfigError(f"cannot listen for {protocol} on {listener}: {_words(error)}") from None
+            raise ConfigError(f"cannot listen for {protocol} on {listener}: {errno_text(error)}") from None
         self._log.info("Started HTTP server", address=str(listener), protocol=protocol)
 
     async def open_default_socket(self) -> None:
@@ -141,11 +142,6 @@ class Listeners:
         for path in self._sockets:
             with contextlib.suppress(OSError):
                 os.unlink(path)
-
-
-def _words(error: OSError) -> str:
-    # asyncio puts the address and a sentence of its own around the system's words.
-    return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
 def _answers(path: str) -> bool:

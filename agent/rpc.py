@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, cast
 from msgspec import Struct
 
 from agent.logs import get_logger
+from agent.world import errno_text
 from core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class RpcListener:
             sock.listen(_BACKLOG)
         except OSError as error:
             sock.close()
-            words = os.strerror(error.errno).lower() if error.errno else str(error)
+            words = errno_text(error)
             raise ConfigError(f"cannot listen for RPC on {Peer(self._host, self._port)}: {words}") from None
         self._sock = sock
         self.loop.add_reader(sock, self._accept)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+from agent.world import errno_text
 from core.codec.yamux import Session, Settings, Stream
 
 _LATE = 0.5  # seconds: a timer that rings so late says that this process was asleep
@@ -45,7 +46,7 @@ class Mux(asyncio.Protocol):
         for handle in (self._flushing, self._timer):
             if handle is not None:
                 handle.cancel()
-        self.lost(self.session.closed or (str(exc) if exc is not None else "EOF"))
+        self.lost(self.session.closed or (_why(exc) if exc is not None else "EOF"))
 
     def wake(self) -> None:
         """Something is to be written: at the end of this turn, with all else that is."""
@@ -91,3 +92,7 @@ class Mux(asyncio.Protocol):
         if self.session.closed and self.transport is not None:
             self.transport.abort()  # the other side reads no more
         self._arm()
+
+
+def _why(error: Exception) -> str:
+    return errno_text(error) if isinstance(error, OSError) else str(error)

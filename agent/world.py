@@ -10,6 +10,14 @@ import uuid
 from pathlib import Path
 
 
+def errno_text(error: OSError) -> str:
+    """What the system says went wrong, as Go says it: without the number, and without the sentence that
+    asyncio puts around it."""
+    if not error.errno or error.errno < 0:
+        return str(error)
+    return os.strerror(error.errno).lower()
+
+
 class World:
     """What the daemon may know of the outside. `now` is monotonic seconds, `wall` Unix seconds."""
 
