@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from cli.command import Argument, Command, Failure, Flag
 from cli.watchplan import Plan
+from cli.watchstate import State
+from core.watch.diff import changes
 from core.watch.progress import EventProgress, Progress, back_off
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ def _loop(call: Call, plan: Plan, signals: Signals, supervisor: Supervisor, dead
     progress = Progress(plan.initial)
     if plan.kind == "event":
         progress = EventProgress(plan.initial, empty=plan.consul_form and not plan.handler)
+    state = State(call, plan)
+    state.recall(progress)
     failures = 0
     while True:
         try:
@@ -56,9 +60,11 @@ def _loop(call: Call, plan: Plan, signals: Signals, supervisor: Supervisor, dead
         failures = 0
         changed, payload = progress.take(index, payload)
         if changed:
-            code = _hand_over(call, plan, payload, index, supervisor, deadline)
+            told = changes(plan.kind, state.payload, payload) if plan.diff else payload
+            code = _hand_over(call, plan, told, index, supervisor, deadline)
             if code or plan.once:
                 return code
+            state.keep(progress, payload)
         if not index:
             signals.sleep(1.0)  # an agent never says 0; whoever does would have us spin
 
@@ -100,6 +106,9 @@ def _hand_over(
     """Run the handler, or print. The code that ends the watch, 0 to go on."""
     from core.watch.payload import to_text
 
+    if not plan.handler and plan.diff:
+        call.out.line(to_text(payload))
+        return 0
     if not plan.handler:
         from cli.watchview import show
 
@@ -141,10 +150,11 @@ COMMANDS = (
             Flag(
                 "initial",
                 "bool",
-                "Run for the state at the start too, not only for changes. For events the default is false: "
-                "those of the past were acted on when they came.",
-                default="true",
+                "Run for the state at the start too, or (=false) only for what changes from now on. Without "
+                "it a command runs at the start unless it has been told the same before, and for events of "
+                "the past never.",
             ),
+            Flag("diff", "bool", "Hand over what was added, removed and changed beside the new state."),
             Flag("timeout", "duration", "End with code 124 after this time."),
             Flag("type", "string", "Type of watch, in Consul's form of this command."),
             Flag("key", "string", "Key to watch.", complete="keys"),
@@ -158,7 +168,9 @@ COMMANDS = (
             Flag("shell", "bool", "Run the command through the shell.", default="true"),
         ),
         text="The command runs once for each change and never twice at a time; changes during a run are "
-        "merged into the next. An event watch hands over the events that came since the last run.\n"
+        "merged into the next. An event watch hands over the events that came since the last run. What was "
+        "handed over last is kept in ~/.local/state/ctl/watches: a restart runs the command only for a "
+        "change.\n"
         "CTL_INDEX and CONSUL_INDEX hold the index.",
         example=(
             "ctl watch key test --exec 'cat >> seen.json'",

@@ -21,12 +21,13 @@ _ALL = ("filter", "key", "name", "passingonly", "prefix", "service", "state", "t
 class Plan:
     """One watch: what to ask, and what to do with the answers."""
 
-    __slots__ = ("consul_form", "handler", "initial", "kind", "once", "path", "query", "subject")
+    __slots__ = ("consul_form", "diff", "handler", "initial", "kind", "once", "path", "query", "subject")
 
     def __init__(self, asked: WatchQuestion) -> None:
         self.kind, self.subject, self.path, self.query = asked
         self.handler: list[str] = []
         self.consul_form = False
+        self.diff = False
         self.initial = True
         self.once = False
 
@@ -47,6 +48,7 @@ class Plan:
         plan.consul_form = consul_form and "exec" not in call.values
         # A state that is there at the start is worth a run; an event of the past was acted on when it came.
         plan.initial = call.yes("initial", consul_form or kind != "event")
+        plan.diff = call.yes("diff")
         plan.once = call.yes("once") or (plan.consul_form and not plan.handler)
         return plan
 

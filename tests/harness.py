@@ -14,10 +14,12 @@ import http.client
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +30,9 @@ ROOT = Path(__file__).resolve().parents[1]
 CTL = (sys.executable, "-m", "cli")
 # As installed programs run: with compiled modules kept between starts.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+# What `ctl watch` remembers is nobody else's business.
+ENVIRONMENT["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="ctl-state-")
+atexit.register(shutil.rmtree, ENVIRONMENT["XDG_STATE_HOME"], ignore_errors=True)
 HTTP, DNS, SERVER, SERF_LAN, SERF_WAN = 8500, 8600, 8300, 8301, 8302
 DEADLINE = 20.0  # seconds for what usually takes one: CI machines are slow and shared
 
@@ -115,7 +120,12 @@ class Agent:
             self.write_config(config)
             self._flags += ["--config-file", str(self.config_file)]
         self._flags += flags
-        self._environment = {"PYTHONUNBUFFERED": "1", "XDG_RUNTIME_DIR": str(folder), **(environment or {})}
+        self._environment = {
+            "PYTHONUNBUFFERED": "1",
+            "XDG_RUNTIME_DIR": str(folder),
+            "XDG_STATE_HOME": str(folder / "state"),
+            **(environment or {}),
+        }
 
     def __enter__(self) -> Agent:
         return self.start()

@@ -3,13 +3,18 @@
 import json
 import os
 import signal
+import subprocess
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core.watch.payload import shape, to_text
 from core.watch.progress import KEPT, EventProgress, News, Progress, back_off
 from tests.cli.conftest import DB, NODES, FakeAgent, check
+from tests.harness import CTL, ENVIRONMENT, ROOT, Agent, until
 
 RECORDED_KEY = (
     '{"Key":"foo/bar","CreateIndex":172,"ModifyIndex":174,'
@@ -347,3 +352,58 @@ def test_an_event_watch_prints(ctl, agent):
     agent.answers["/v1/event/list"] = [event(1)]
     assert json.loads(ctl("watch", "-type=event", "-name=deploy").out) == [event(1)]
     assert "deploy" in ctl("watch", "event", "--initial", "--once", "-o", "table").out
+
+
+def told(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_a_restart_runs_the_command_only_for_a_change(
+    real_watch: Callable[..., None], tmp_path: Path
+) -> None:
+    """What was handed over last is kept for each command."""
+    seen = tmp_path / "seen"
+    real_watch(["key", "a", "--exec", f"cat >> {seen}"], until_told=lambda: len(told(seen)) == 1)
+    real_watch(["key", "a", "--exec", f"cat >> {seen}"], put="1", until_told=lambda: len(told(seen)) == 2)
+    other = tmp_path / "other"
+    real_watch(["key", "a", "--exec", f"cat >> {other}"], until_told=lambda: len(told(other)) == 1)
+    real_watch(["key", "a", "--initial", "--exec", f"cat >> {seen}"], until_told=lambda: len(told(seen)) == 3)
+    assert [one and one["Value"] for one in told(seen)] == [None, "MQ==", "MQ=="]
+
+
+def test_a_command_can_ask_for_what_changed(real_watch: Callable[..., None], tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    words = ["key", "a", "--diff", "--exec", f"cat >> {seen}"]
+    real_watch(words, until_told=lambda: len(told(seen)) == 1)
+    real_watch(words, put="1", until_told=lambda: len(told(seen)) == 2)
+    real_watch(words, put="2", until_told=lambda: len(told(seen)) == 3)
+    assert [len(one["Added"]) for one in told(seen)] == [0, 1, 0]
+    (change,) = told(seen)[2]["Changed"]
+    assert (change["From"]["Value"], change["To"]["Value"]) == ("MQ==", "Mg==")
+
+
+@pytest.fixture
+def real_watch(
+    make_agent: Callable[..., Agent], tmp_path: Path
+) -> Callable[[list[str], Callable[[], bool], str], None]:
+    """Runs `ctl watch` at a real agent until it has told something, after a change if one is given."""
+    agent = make_agent().start()
+    state = tmp_path / "state"
+    environment = ENVIRONMENT | {"CONSUL_HTTP_ADDR": agent.base, "XDG_STATE_HOME": str(state)}
+
+    def kept() -> dict[str, str]:
+        return {path.name: path.read_text() for path in state.glob("ctl/watches/*") if not path.suffix}
+
+    def run(words: list[str], until_told: Callable[[], bool], put: str = "") -> None:
+        before = kept()
+        process = subprocess.Popen([*CTL, "watch", *words], env=environment, cwd=ROOT)
+        try:
+            if put:
+                agent.put("/v1/kv/a", put)
+            until("it is told", until_told)
+            until("that is kept", lambda: "--initial" in words or kept() != before)
+        finally:
+            process.terminate()
+            process.wait()
+
+    return run
