@@ -31,7 +31,7 @@ class JsonError(ValueError):
 
 _WHOLE_FLOAT = re.compile(rb"\.0[,}\]]")
 _EXPONENT = re.compile(rb"e[+-]?[0-9]+[,}\]]")
-_STRING_OR_FLOAT = re.compile(rb'"(?:[^"\\]|\\.)*+"|-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?')
+_STRING_OR_FLOAT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?')
 _ESCAPED = re.compile(rb"\\.")
 _SHORT_ESCAPES = {rb"\b": rb"\u0008", rb"\f": rb"\u000c"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -97,7 +97,8 @@ def _without_surrogates(value: Any) -> Any:
 
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 _SPACE = re.compile(rb"[ \t\r\n]*+")
-_CHARACTERS = re.compile(rb'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+')
+# No possessive group: those of Python 3.11.2 and before eat a part of what does not match.
+_CHARACTERS = re.compile(rb'[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*')
 _HEX = re.compile(rb"[0-9a-fA-F]{0,4}")
 _DIGITS = re.compile(rb"[0-9]*+")
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")

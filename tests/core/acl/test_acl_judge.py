@@ -6,7 +6,7 @@ import itertools
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.acl.access import UNLIMITED, Decision
@@ -40,6 +40,7 @@ def judge(*texts: str, default: str = "deny", accessor: str = "acc", **more: Any
 
 
 @given(st.lists(rules, max_size=4), defaults, st.data())
+@settings(suppress_health_check=[HealthCheck.too_slow])
 def test_it_judges_as_a_scan_of_all_rules_would(policies: list[list[Rule]], default: str, data: Any) -> None:
     rights = Rights([(str(number), Policy(tuple(some))) for number, some in enumerate(policies)])
     real = Judge("a", rights, cast(Any, default), "n1", key_list=True)
