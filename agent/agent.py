@@ -20,7 +20,7 @@ from agent.actions import Actions
 from agent.archives import Archives
 from agent.calls import Calls
 from agent.cluster import Cluster
-from agent.counts import TimedFSM, collect_agent, hear_gossip
+from agent.counts import Counts, TimedFSM, collect_agent, hear_gossip
 from agent.debug import Debug
 from agent.dial import Dialer
 from agent.events import EventLog
@@ -95,6 +95,7 @@ class Agent:
         self.calls = Calls(
             self.store, self.raft, config["datacenter"], world, self._loop, settings.calls(config)
         )
+        self.calls.counts = Counts(self.metrics)
         self.front = self._make_front()
         self.front.audit = settings.audit(config)
         self.debug = Debug(self)

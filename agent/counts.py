@@ -71,8 +71,10 @@ _COMMANDS: dict[int, tuple[str, str]] = {
 }
 _MOST = 1024  # times that are kept untold
 _IGNORED = 128  # the bit that says that a command may be unknown
-_OPERATIONS = frozenset(
-    (
+_WITH_OPERATION = frozenset(kind for kind, (_, operation) in _COMMANDS.items() if operation == "?")
+_OPERATIONS = {
+    name.encode(): name
+    for name in (
         *(
             "set",
             "delete",
@@ -87,13 +89,15 @@ _OPERATIONS = frozenset(
         ),
         *("reap", "upsert", "delete-all", "set-config", "set-roots", "set-provider-state"),
     )
-)
+}
 
 
 class Counts:
     """Reads answered and writes led by this server."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Metrics | None = None) -> None:
+        """`metrics` are told when much has come together and nobody asks; None: only those that ask."""
+        self._metrics = metrics
         self.reads = 0
         self._services: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._writes: defaultdict[str, list[float]] = defaultdict(list)
@@ -114,6 +118,8 @@ class Counts:
 
         def told(result: object) -> None:
             times.append((perf_counter() - began) * 1000)
+            if len(times) >= _MOST:
+                self._tell(name, times)
             done(result)
 
         return told
@@ -122,7 +128,15 @@ class Counts:
         """A write that began then is done."""
         name = _WRITES.get(rpc)
         if name is not None:
-            self._writes[name].append((perf_counter() - began) * 1000)
+            times = self._writes[name]
+            times.append((perf_counter() - began) * 1000)
+            if len(times) >= _MOST:
+                self._tell(name, times)
+
+    def _tell(self, name: str, times: list[float]) -> None:
+        if self._metrics is not None:
+            self._metrics.samples(name, times)
+        times.clear()
 
     def collect(self, metrics: Metrics) -> None:
         """Tell what was not told yet."""
@@ -148,10 +162,9 @@ class TimedFSM(FSM):
     def apply(self, index: int, data: bytes, extensions: bytes = b"", term: int = 0) -> object:
         """As the state machine does it."""
         began = perf_counter()
-        result = super().apply(index, data, extensions, term)
+        result = FSM.apply(self, index, data, extensions, term)
         kind = data[0] & ~_IGNORED if data and not extensions else -1
-        operation = operation_of(data) if _COMMANDS.get(kind, ("", ""))[1] == "?" else ""
-        times = self._times[kind, operation]
+        times = self._times[kind, operation_of(data) if kind in _WITH_OPERATION else ""]
         times.append((perf_counter() - began) * 1000)
         if len(times) >= _MOST:  # a follower may have no other reason to tell
             self.collect(self._metrics)
@@ -173,8 +186,7 @@ def operation_of(data: bytes) -> str:
     at = data.rfind(b"\xa2Op") + 3
     if at < 3 or at >= len(data) or not 0xA0 <= data[at] <= 0xBF:
         return ""
-    text = data[at + 1 : at + 1 + (data[at] & 31)].decode("ascii", "replace")
-    return text if text in _OPERATIONS else ""
+    return _OPERATIONS.get(data[at + 1 : at + 1 + (data[at] & 31)], "")
 
 
 def hear_gossip(metrics: Metrics) -> Callable[[GossipEvent], None]:

@@ -13,7 +13,6 @@ from core.store.table import Journal, Table
 MOST = 8192  # changes that are kept
 MOST_BYTES = 16 << 20  # of values of keys in them
 KINDS = {"kvs": "kv", "nodes": "node", "services": "service", "checks": "check"}
-_OVERHEAD = 256  # bytes that a change counts for beside its value
 
 
 class Change(Struct, frozen=True, gc=False):
@@ -38,6 +37,14 @@ class Changes:
     def note(self, index: int, journal: Journal, names: dict[int, str]) -> bool:
         """Take over what a command changed; `names` are the kinds of the tables of interest by their
         identity. Whether there was anything."""
+        if len(journal) == 1:  # most commands: as quickly as can be
+            table, key, old = journal[0]
+            kind = names.get(id(table))
+            if kind is None:
+                return False
+            self.last = index
+            self._add(kind, Change(index, kind, key, table.rows.get(key), None if kind == "kv" else old))
+            return True
         first: dict[tuple[int, Any], tuple[Table[Any, Any], Any]] = {}
         for table, key, old in journal:
             if id(table) in names:
@@ -52,9 +59,7 @@ class Changes:
             row = table.rows.get(key)
             if row is not None or old is not None:
                 kind = names[number]
-                self._add(Change(index, kind, key, row, None if kind == "kv" else old))
-        while len(self._kept) > MOST or self._bytes > MOST_BYTES:
-            self._drop_oldest()
+                self._add(kind, Change(index, kind, key, row, None if kind == "kv" else old))
         return True
 
     def since(self, index: int) -> list[Change] | None:
@@ -69,23 +74,23 @@ class Changes:
         found.reverse()
         return found
 
-    def _add(self, change: Change) -> None:
+    def _add(self, kind: str, change: Change) -> None:
         self._kept.append(change)
-        self._bytes += _size(change)
+        if kind == "kv" and change.row is not None and change.row.value:
+            self._bytes += len(change.row.value)
+        if len(self._kept) > MOST or self._bytes > MOST_BYTES:
+            self._drop_oldest()
 
     def _drop_oldest(self) -> None:
         """All of one index: half a command is never told."""
         index = self._kept[0].index
         while self._kept and self._kept[0].index == index:
-            self._bytes -= _size(self._kept.popleft())
+            gone = self._kept.popleft()
+            if gone.kind == "kv" and gone.row is not None and gone.row.value:
+                self._bytes -= len(gone.row.value)
         self.complete_after = index
 
     def _forget_all(self, index: int) -> None:
         self._kept.clear()
         self._bytes = 0
         self.complete_after = index
-
-
-def _size(change: Change) -> int:
-    value = change.row.value if change.kind == "kv" and change.row is not None else None
-    return _OVERHEAD + len(value or b"")
