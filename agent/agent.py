@@ -92,10 +92,7 @@ class Agent:
         self.dialer = Dialer(self._loop, self.tls, addresses.bind, config["datacenter"])
         self._transport = RaftTransport(self.dialer, self._locate) if config["server"] else None
         self.raft = self._make_raft() if config["server"] else None
-        self.calls = Calls(
-            self.store, self.raft, config["datacenter"], world, self._loop, settings.calls(config)
-        )
-        self.calls.counts = Counts(self.metrics)
+        self.calls = self._make_calls()
         self.front = self._make_front()
         self.front.audit = settings.audit(config)
         self.debug = Debug(self)
@@ -156,6 +153,14 @@ class Agent:
         """What was answered before need not hold for the same token now."""
         self.front.forget_answers()
         self.dns.forget()
+
+    def _make_calls(self) -> Calls:
+        config = self.config
+        calls = Calls(
+            self.store, self.raft, config["datacenter"], self.world, self._loop, settings.calls(config)
+        )
+        calls.counts = Counts(self.metrics)
+        return calls
 
     def _make_front(self) -> Front:
         config = self.config
