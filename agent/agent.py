@@ -366,11 +366,6 @@ class Agent:
     def leader_address(self) -> str:
         return self.raft.leader_address if self.raft is not None else ""
 
-    def peer_addresses(self) -> list[str]:
-        if self.raft is None:
-            return []
-        return [server.address for server in self.raft.configuration.servers]
-
     def raft_stats(self) -> dict[str, str]:
         return self.raft.stats() if self.raft is not None else {}
 

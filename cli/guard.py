@@ -32,15 +32,17 @@ from typing import IO, Any
 GRACE = 5.0
 """Seconds between TERM and KILL."""
 
-KEPT_FROM_US = (
+PASSED_ON = (
     signal.SIGTERM,
     signal.SIGINT,
     signal.SIGHUP,
     signal.SIGQUIT,
     signal.SIGUSR1,
     signal.SIGUSR2,
-    signal.SIGTSTP,
 )
+"""What a command takes for its child."""
+
+KEPT_FROM_US = (*PASSED_ON, signal.SIGTSTP)
 _LOOK = 0.02  # seconds between looks at a group that is to go
 _TICK = 1.0  # the longest wait with a lease: `select` does not count time that the machine slept
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36

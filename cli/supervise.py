@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from cli.guard import GRACE, clock, receive, send
+from cli.guard import GRACE, PASSED_ON, clock, receive, send
 
 if TYPE_CHECKING:
     from socket import socket
@@ -41,15 +41,6 @@ __all__ = [
     "exit_status",
     "shell_words",
 ]
-
-_SIGNALS = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGHUP,
-    signal.SIGQUIT,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-)
 
 
 class Stop(Exception):
@@ -82,7 +73,7 @@ class Signals:
         os.set_blocking(self.wakeup, False)
         os.set_blocking(self._writing, False)
         self._wakeup_before = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
-        for number in _SIGNALS:
+        for number in PASSED_ON:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._note)
         return self

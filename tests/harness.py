@@ -39,6 +39,14 @@ DEADLINE = 20.0  # seconds for what usually takes one: CI machines are slow and 
 alive: list[Agent] = []  # what tests/conftest.py shows the logs of when a test fails
 
 
+def lives(pid: int) -> bool:
+    """Whether there is such a process, and it is not only waiting to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):  # also when it goes while it is read
+        return False
+
+
 class Response(NamedTuple):
     """What came back. Header names in lower case."""
 

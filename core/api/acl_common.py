@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
@@ -35,6 +35,8 @@ from core.store.acl_structs import (
     ACLToken,
 )
 from core.store.table import Table
+
+T = TypeVar("T")
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 _IDENTITY_NAME = re.compile(r"[a-z0-9]([a-z0-9_-]*[a-z0-9])?", re.ASCII)
@@ -104,6 +106,19 @@ def look_up(text: str, what: str) -> str:
 def good_name(name: str, longest: int) -> bool:
     """Whether a policy, role or auth method may be called so."""
     return len(name) <= longest and _NAME.fullmatch(name) is not None
+
+
+def check_name(what: str, name: str, longest: int) -> None:
+    """Invalid unless a policy, role or auth method (`what`, as Consul spells it) may be called so."""
+    if not name:
+        raise Invalid(f"Invalid {what}: no Name is set")
+    if not good_name(name, longest):
+        raise Invalid(f"Invalid {what}: invalid Name. {ALLOWED}")
+
+
+def rows_of(table: Table[str, T], ids: Iterable[str]) -> list[T]:
+    """The rows with these ids, in their order; what is gone is left out."""
+    return [row for one in ids if (row := table.rows.get(one.lower())) is not None]
 
 
 def good_identity_name(name: str) -> bool:

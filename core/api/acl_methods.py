@@ -9,11 +9,10 @@ from msgspec.structs import replace
 from core.acl import jwt
 from core.api import acl_binding, acl_keys, acl_render, acl_shapes
 from core.api.acl_common import (
-    ALLOWED,
     apply,
     asked_for,
+    check_name,
     enabled,
-    good_name,
     is_uuid,
     json,
     look_up,
@@ -124,10 +123,7 @@ LIST_RULES = Read("ACL.BindingRuleList", _list_rules, may_read, acl_only=True)
 async def _set_method(server: ServerDoor, args: ACLAuthMethodSetRequest) -> ACLAuthMethod:
     need_acls(server)
     view, method = server.store, args.auth_method
-    if not method.name:
-        raise Invalid("Invalid Auth Method: no Name is set")
-    if not good_name(method.name, 128):
-        raise Invalid(f"Invalid Auth Method: invalid Name. {ALLOWED}")
+    check_name("Auth Method", method.name, 128)
     known: ACLAuthMethod | None = view.acl_get(METHODS, method.name)[1]
     if known is not None:
         if method.type not in ("", known.type):

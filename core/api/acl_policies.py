@@ -11,12 +11,11 @@ from core.acl.policy import parse
 from core.acl.resolve import not_found as no_such_token
 from core.api import acl_render, acl_shapes
 from core.api.acl_common import (
-    ALLOWED,
     LINKED,
     apply,
     asked_for,
+    check_name,
     enabled,
-    good_name,
     is_uuid,
     json,
     look_up,
@@ -24,6 +23,7 @@ from core.api.acl_common import (
     may_write,
     need_acls,
     not_found,
+    rows_of,
 )
 from core.api.acl_requests import (
     ACLPolicyDeleteRequest,
@@ -89,8 +89,7 @@ def stub(row: ACLPolicy) -> ACLPolicyListStub:
 
 def _batch(view: Store, args: ByIds, watch: Watch | None) -> Answer:
     view.watch_cell(watch, TABLE)
-    rows = view.acl_policies.rows
-    return Answer(view.index(TABLE), [row for one in args.ids if (row := rows.get(one.lower())) is not None])
+    return Answer(view.index(TABLE), rows_of(view.acl_policies, args.ids))
 
 
 def permit_batch(authorizer: Authorizer, args: ByIds, answer: Answer) -> Answer:
@@ -113,14 +112,12 @@ def _resolve(view: Store, args: ByIds, watch: Watch | None) -> Answer:
     with it what a token may do. Other ids are refused."""
     view.watch_cell(watch, *LINKED)
     token = of_token(view, args.token)
-    rows = view.acl_roles.rows
-    roles = [role for link in token.roles or () if (role := rows.get(link.id.lower())) is not None]
+    roles = rows_of(view.acl_roles, [link.id for link in token.roles or ()])
     owners: tuple[ACLToken | ACLRole, ...] = (token, *roles)
     linked = {link.id.lower() for owner in owners for link in owner.policies or ()}
     if not linked.issuperset(one.lower() for one in args.ids):
         raise Denied("Permission denied")
-    policies = view.acl_policies.rows
-    found = [row for one in args.ids if (row := policies.get(one.lower())) is not None]
+    found = rows_of(view.acl_policies, args.ids)
     return Answer(0, found, remember=token.expiration_time is None)
 
 
@@ -133,10 +130,7 @@ RESOLVE = Read("ACL.PolicyResolve", _resolve, OPEN, acl_only=True)
 async def _set(server: ServerDoor, args: ACLPolicySetRequest) -> ACLPolicy:
     need_acls(server)
     view, policy = server.store, args.policy
-    if not policy.name:
-        raise Invalid("Invalid Policy: no Name is set")
-    if not good_name(policy.name, 128):
-        raise Invalid(f"Invalid Policy: invalid Name. {ALLOWED}")
+    check_name("Policy", policy.name, 128)
     _, named = view.acl_named(TABLE, policy.name)
     if policy.id:
         known = _known(view, policy)

@@ -8,14 +8,13 @@ from msgspec.structs import replace
 from core.acl.hashes import hashed_role
 from core.api import acl_render, acl_shapes
 from core.api.acl_common import (
-    ALLOWED,
     LINKED,
     alive,
     apply,
     asked_for,
     check_identities,
+    check_name,
     enabled,
-    good_name,
     is_uuid,
     json,
     links,
@@ -23,6 +22,7 @@ from core.api.acl_common import (
     may_read,
     may_write,
     need_acls,
+    rows_of,
     unique_nodes,
     unique_services,
     unique_templated,
@@ -89,7 +89,7 @@ def _list(view: Store, args: RoleList, watch: Watch | None) -> Answer:
 
 def _batch(view: Store, args: ByIds, watch: Watch | None) -> Answer:
     view.watch_cell(watch, *_SHOWN_FROM)
-    rows = [row for one in args.ids if (row := view.acl_roles.rows.get(one.lower())) is not None]
+    rows = rows_of(view.acl_roles, args.ids)
     return Answer(view.index(TABLE), [resolved(view, row) for row in rows])
 
 
@@ -100,7 +100,7 @@ def _resolve(view: Store, args: ByIds, watch: Watch | None) -> Answer:
     linked = {link.id.lower() for link in token.roles or ()}
     if not linked.issuperset(one.lower() for one in args.ids):
         raise Denied("Permission denied")
-    rows = [row for one in args.ids if (row := view.acl_roles.rows.get(one.lower())) is not None]
+    rows = rows_of(view.acl_roles, args.ids)
     return Answer(0, [resolved(view, row) for row in rows], remember=token.expiration_time is None)
 
 
@@ -113,10 +113,7 @@ RESOLVE = Read("ACL.RoleResolve", _resolve, OPEN, acl_only=True)
 async def _set(server: ServerDoor, args: ACLRoleSetRequest) -> ACLRole:
     need_acls(server)
     view, role = server.store, args.role
-    if not role.name:
-        raise Invalid("Invalid Role: no Name is set")
-    if not good_name(role.name, 256):
-        raise Invalid(f"Invalid Role: invalid Name. {ALLOWED}")
+    check_name("Role", role.name, 256)
     role = replace(role, id=_id(view, role))
     check_identities(role, "role")
     role = replace(

@@ -19,6 +19,7 @@ from core.api.acl_common import (
     look_up,
     may_read,
     not_found,
+    rows_of,
 )
 from core.api.acl_requests import (
     HIDDEN,
@@ -76,16 +77,12 @@ def _read(view: Store, args: TokenRead, watch: Watch | None) -> Answer:
 
 def _expanded(view: Store, token: ACLToken) -> tuple[list[ACLPolicy], list[ACLRole]]:
     """All policies and roles that a token is given."""
-    rows = view.acl_roles.rows
-    roles = [role for link in token.roles or () if (role := rows.get(link.id.lower())) is not None]
+    roles = rows_of(view.acl_roles, [link.id for link in token.roles or ()])
     policies: dict[str, ACLPolicy] = {}
     owners: tuple[ACLToken | ACLRole, ...] = (token, *roles)
     for owner in owners:
-        for link in owner.policies or ():
-            policy = view.acl_policies.rows.get(link.id.lower())
-            if policy is not None:
-                policies.setdefault(policy.id, policy)
-        for policy in synthetic_policies(owner):
+        linked = rows_of(view.acl_policies, [link.id for link in owner.policies or ()])
+        for policy in (*linked, *synthetic_policies(owner)):
             policies.setdefault(policy.id, policy)
     named = [replace(role, policies=alive(view.acl_policies, role.policies)) for role in roles]
     return list(policies.values()), named

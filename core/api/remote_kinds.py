@@ -28,6 +28,7 @@ from core.api.remote_structs import DatacenterRead, ReadReply
 from core.codec import msgpack, wire
 from core.codec.msgpack import DecodeError
 from core.errors import Unavailable
+from core.node.wan import NO_PATH
 
 Work = Question | Command | Errand
 
@@ -64,7 +65,7 @@ def unrendered(_: Any) -> Reply:
 def here(datacenter: str) -> str:
     """The datacenter of a request. Unavailable when it names none."""
     if not datacenter:
-        raise Unavailable("No path to datacenter")
+        raise Unavailable(NO_PATH)
     return datacenter
 
 

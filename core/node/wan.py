@@ -37,24 +37,22 @@ class Router:
         self.own = own
         self._chance, self._now = chance, now
         self._lists: dict[str, ServerList] = {}
-        self._known: dict[str, list[ServerFacts]] = {own: []}
 
     def update(self, servers: Iterable[ServerFacts]) -> None:
         """Take over what the WAN pool knows now."""
-        known: dict[str, list[ServerFacts]] = {self.own: []}
+        known: dict[str, list[ServerFacts]] = {}
         for server in servers:
-            known.setdefault(server.datacenter, []).append(server)
+            if server.datacenter != self.own:
+                known.setdefault(server.datacenter, []).append(server)
         for name in self._lists.keys() - known.keys():
             del self._lists[name]
         for name, found in known.items():
-            if name != self.own:
-                self._lists.setdefault(name, ServerList(self._chance, self._now)).update(found)
-        self._known = known
+            self._lists.setdefault(name, ServerList(self._chance, self._now)).update(found)
 
     @property
     def datacenters(self) -> list[str]:
         """Every datacenter that has or had a server, this one first, the others by name."""
-        return [self.own, *sorted(self._known.keys() - {self.own})]
+        return [self.own, *sorted(self._lists)]
 
     def servers(self, datacenter: str) -> ServerList | None:
         """The servers of another datacenter that are alive; None when there never was one."""

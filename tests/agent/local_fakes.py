@@ -134,9 +134,6 @@ class FakeAgent:
     def leader_address(self) -> str:
         return ""
 
-    def peer_addresses(self) -> list[str]:
-        return []
-
     async def host_facts(self) -> dict[str, Any]:
         return {"Errors": None}
 

@@ -24,6 +24,7 @@ from core.node.checks import AliasView
 from core.node.definitions import CheckDefinition
 from core.store.structs import HealthCheck
 from tests.agent.check_servers import fixed, http_server
+from tests.harness import lives
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -197,13 +198,6 @@ def test_an_equal_definition_is_not_restarted_and_another_is(run: Run) -> None:
     run(main())
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 def test_stop_ends_a_running_script_and_its_children(run: Run, tmp_path: Path) -> None:
     async def main() -> None:
         bench = Bench()
@@ -215,7 +209,7 @@ def test_stop_ends_a_running_script_and_its_children(run: Run, tmp_path: Path) -
         bench.runner.stop("never there")
         await bench.runner.stop_all()
         # A killed process closes its files just before it counts as dead.
-        await bench.until(lambda: not any(alive(int(pid)) for pid in pids.read_text().split()))
+        await bench.until(lambda: not any(lives(int(pid)) for pid in pids.read_text().split()))
         assert bench.results == []
 
     run(main())

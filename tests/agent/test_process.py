@@ -17,6 +17,7 @@ import uvloop
 
 from agent import process
 from agent.process import Child, SpawnError, reap_orphans, spawn
+from tests.harness import lives
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -76,13 +77,6 @@ def children(of: int) -> list[tuple[int, str]]:
 
 def zombies() -> list[int]:
     return [pid for pid, state in children(os.getpid()) if state == "Z"]
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
@@ -208,9 +202,9 @@ def test_the_whole_group_goes(run: Run) -> None:
         child = spawn(f"sh -c '{inner}' & sh -c '{inner}' & wait")
         await until(lambda: child.output.text().count("\n") == 2)
         pids = [int(word) for word in child.output.text().split()]
-        assert all(alive(pid) for pid in pids)
+        assert all(lives(pid) for pid in pids)
         await child.terminate(0.2)
-        await until(lambda: not any(alive(pid) for pid in pids))
+        await until(lambda: not any(lives(pid) for pid in pids))
         assert child.code == -signal.SIGTERM
 
     run(main())
@@ -222,7 +216,7 @@ def test_members_that_let_go_of_the_output_go_too(run: Run) -> None:
         await until(lambda: child.output.total)
         grandchild = int(child.output.text())
         await child.terminate(30)
-        await until(lambda: not alive(grandchild))
+        await until(lambda: not lives(grandchild))
 
     run(main())
 
@@ -235,7 +229,7 @@ def test_leader_ends_and_a_child_keeps_the_output_open(run: Run, monkeypatch: py
         child = await finish("sleep 60 & echo $!; exit 1")
         assert time.monotonic() - started < 5
         assert child.code == 1
-        await until(lambda: not alive(int(child.output.text())))
+        await until(lambda: not lives(int(child.output.text())))
 
     run(main())
 
@@ -250,7 +244,7 @@ def test_a_daemon_that_closed_its_output_is_left_alone(run: Run) -> None:
         child = await finish("sleep 60 >/dev/null 2>&1 & echo $!")
         daemon = int(child.output.text())
         assert child.code == 0
-        assert alive(daemon)
+        assert lives(daemon)
         os.kill(daemon, signal.SIGKILL)
 
     run(main())
@@ -264,7 +258,7 @@ def test_double_fork_away_from_the_group(run: Run, monkeypatch: pytest.MonkeyPat
         child = await finish("setsid sleep 60 & echo $!; exit 0")
         daemon = int(child.output.text())
         assert child.code == 0
-        assert alive(daemon)
+        assert lives(daemon)
         os.kill(daemon, signal.SIGKILL)
 
     run(main())
@@ -386,6 +380,7 @@ ORPHANS = """
 import ctypes, os, subprocess, sys, time
 sys.path.insert(0, {root!r})
 from agent.process import reap_orphans, _living
+from tests.harness import lives
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: orphans come to us, as to process 1
 own = subprocess.Popen(["true"])
 _living.add(own.pid)

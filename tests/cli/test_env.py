@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from cli.env import COMMANDS, Plan, folder, variable, variables
 from cli.parse import Parsed, parse
-from tests.cli.test_supervise import alive, family
+from tests.cli.test_supervise import family
 from tests.cli.test_top import Screen
-from tests.harness import CTL, ENVIRONMENT, ROOT, Agent, until
+from tests.harness import CTL, ENVIRONMENT, ROOT, Agent, lives, until
 
 
 class FakeCall:
@@ -286,7 +286,7 @@ def test_signals(runner, name):
     pids = [int(pid) for pid in path.read_text().split()]
     process.send_signal(number)
     assert process.wait(10) == (-number if name == "KILL" else 128 + number)
-    until("no orphan is left", lambda: not any(alive(pid) for pid in pids))
+    until("no orphan is left", lambda: not any(lives(pid) for pid in pids))
 
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "HUP", "QUIT", "KILL"])
@@ -302,7 +302,7 @@ def test_signals_after_a_restart(runner, name):
     process.send_signal(number)
     assert process.wait(10) == (-number if name == "KILL" else 128 + number)
     pids = [int(pid) for pid in (first + path.read_text()).split()]
-    until("no orphan is left", lambda: not any(alive(pid) for pid in pids))
+    until("no orphan is left", lambda: not any(lives(pid) for pid in pids))
 
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "QUIT"])

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from cli.exec import OLD_FORM
-from tests.cli.test_supervise import alive
 from tests.cli.test_top import Screen
-from tests.harness import CTL, ENVIRONMENT, ROOT, Agent, until
+from tests.harness import CTL, ENVIRONMENT, ROOT, Agent, lives, until
 
 HURRIED = "import cli.exec; cli.exec.LOST_AFTER = 4.0; from cli.main import main; main()"
 MANAGER = "11110000-0000-0000-0000-000000000001"
@@ -197,7 +196,7 @@ def test_a_timeout_ends_all_that_it_started(fleet):
     assert (code, nodes["c1"]["State"], nodes["c1"]["Output"]) == (2, "timeout", "begun\n")
     assert nodes["c1"]["Error"] == "ended after 500ms"
     pids = (fleet.folder / "pids-c1").read_text().split()
-    assert not any(alive(int(pid)) for pid in pids)
+    assert not any(lives(int(pid)) for pid in pids)
 
 
 def test_the_end_of_a_long_output_is_kept(fleet):
@@ -222,11 +221,11 @@ def test_one_at_a_time_and_an_interrupt_leaves_it_running(fleet):
     assert running.wait(10) == 130
     running.communicate()
     pid = int(pids.read_text().split()[0])
-    assert alive(pid)
+    assert lives(pid)
     code, nodes, _ = fleet.run("long", "--node", "c1")
     assert (code, nodes["c1"]["Error"]) == (2, "the action long is running already")
     os.kill(pid, signal.SIGTERM)
-    until("it has ended", lambda: not alive(pid))
+    until("it has ended", lambda: not lives(pid))
 
 
 def test_an_event_alone_runs_nothing(fleet):
@@ -267,7 +266,7 @@ def test_a_node_that_dies_is_lost_and_ends_the_batches(fleet):
     pids = fleet.folder / "pids-long-c2"
     process = fleet.spawn("long", *CLIENTS, "--batch", "1", at="s1", program=(HURRIED,))
     first = fleet.folder / "pids-long-c1"
-    until("it runs on c1", lambda: first.exists() and alive(int(first.read_text().split()[0])))
+    until("it runs on c1", lambda: first.exists() and lives(int(first.read_text().split()[0])))
     c1 = fleet.agents["c1"]
     c1.kill9()
     try:

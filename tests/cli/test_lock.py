@@ -10,8 +10,8 @@ import uuid
 import pytest
 
 from cli.lockkeys import LOCK_FLAGS, SEMAPHORE_FLAGS
-from tests.cli.test_supervise import alive, family
-from tests.harness import CTL, ENVIRONMENT, ROOT, until
+from tests.cli.test_supervise import family
+from tests.harness import CTL, ENVIRONMENT, ROOT, lives, until
 
 VERBOSE = [
     "Setting up lock at path: {prefix}/.lock",
@@ -319,7 +319,7 @@ def test_a_signal_while_it_is_held(locker, prefix, tmp_path, name, limit):
     words = {"TERM": "terminated", "INT": "interrupt", "HUP": "hangup", "QUIT": "quit"}[name]
     assert held.communicate(timeout=10)[1].decode() == f"Error running handler: signal: {words}\n"
     assert held.returncode == 128 + number
-    assert not any(alive(int(pid)) for pid in (tmp_path / "pids").read_text().split())
+    assert not any(lives(int(pid)) for pid in (tmp_path / "pids").read_text().split())
     locker.no_trace(prefix)
 
 
@@ -343,7 +343,7 @@ def test_killed_with_kill_while_waiting_and_while_it_is_held(locker, prefix, tmp
     session = locker.holder(prefix)
     held.kill()
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
-    until("no orphan is left", lambda: not any(alive(pid) for pid in pids))
+    until("no orphan is left", lambda: not any(lives(pid) for pid in pids))
     assert locker.holder(prefix) == session, "the session ends with its TTL, not sooner"
     locker.agent.put(f"/v1/session/destroy/{session}")
     assert locker.holder(prefix) == "" and waiting.poll() is None, "the lock delay is kept"
@@ -364,7 +364,7 @@ def test_a_lost_lock_ends_the_child(locker, prefix, tmp_path):
         assert held.returncode == 143
         assert err.startswith(b"Lock lost: ")
         assert err.endswith(b"; ending the child\nError running handler: signal: terminated\n")
-        assert not any(alive(int(pid)) for pid in path.read_text().split())
+        assert not any(lives(int(pid)) for pid in path.read_text().split())
 
 
 def test_a_lost_lock_is_a_failure_of_its_own(locker, prefix, tmp_path):
@@ -413,7 +413,7 @@ def test_cut_off_the_child_ends_before_others_may_have_the_lock(mortal, prefix, 
     _, err = held.communicate(timeout=20)
     assert b"could not be renewed for too long" in err
     assert held.returncode == 143
-    assert not any(alive(int(pid)) for pid in path.read_text().split())
+    assert not any(lives(int(pid)) for pid in path.read_text().split())
 
 
 def test_given_retries_are_counted(mortal, prefix):

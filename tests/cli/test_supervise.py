@@ -15,6 +15,7 @@ import pytest
 
 from cli.supervise import ending, exit_status
 from tests.cli.conftest import ROOT
+from tests.harness import lives
 
 # A command that runs one child as `ctl lock` does; settings come as keyword arguments of `start`.
 PROGRAM = """
@@ -51,14 +52,6 @@ def command():
         if process.poll() is None:
             process.kill()
         process.communicate()
-
-
-def alive(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def group_of(process, path, eventually):
@@ -136,7 +129,7 @@ def test_signals_reach_the_whole_group(command, tmp_path, eventually, name):
     pids = group_of(process, tmp_path / "pids", eventually)
     process.send_signal(number)
     assert process.wait(10) == 128 + number
-    assert not any(alive(pid) for pid in pids)
+    assert not any(lives(pid) for pid in pids)
 
 
 def test_a_signal_that_the_child_heeds_and_survives(command, tmp_path, eventually):
@@ -168,7 +161,7 @@ def test_killed_with_kill_it_leaves_no_orphan(command, tmp_path, eventually):
     pids = group_of(process, tmp_path / "pids", eventually)
     guard = guard_of(pids[0])
     process.kill()
-    eventually(lambda: not any(alive(pid) for pid in [*pids, guard]))
+    eventually(lambda: not any(lives(pid) for pid in [*pids, guard]))
 
 
 def test_a_child_that_ignores_term_is_killed_after_a_grace(command, tmp_path, eventually):
@@ -178,7 +171,7 @@ def test_a_child_that_ignores_term_is_killed_after_a_grace(command, tmp_path, ev
     began = time.monotonic()
     assert process.wait(10) == 137
     assert time.monotonic() - began < 5
-    assert not any(alive(pid) for pid in pids)
+    assert not any(lives(pid) for pid in pids)
 
 
 def test_without_its_guard_the_child_ends(command, tmp_path, eventually):
@@ -187,7 +180,7 @@ def test_without_its_guard_the_child_ends(command, tmp_path, eventually):
     pids = group_of(process, tmp_path / "pids", eventually)
     os.kill(guard_of(pids[0]), signal.SIGKILL)
     assert process.wait(10) == 137
-    eventually(lambda: not any(alive(pid) for pid in pids))
+    eventually(lambda: not any(lives(pid) for pid in pids))
 
 
 def test_both_killed_at_once(command, tmp_path, eventually):
@@ -198,15 +191,15 @@ def test_both_killed_at_once(command, tmp_path, eventually):
     process.send_signal(signal.SIGSTOP)
     os.kill(guard_of(pids[0]), signal.SIGKILL)
     process.kill()
-    eventually(lambda: not alive(pids[0]))
+    eventually(lambda: not lives(pids[0]))
 
 
 def test_a_lease_ends_the_child_of_a_command_that_stands_still(command, tmp_path, eventually):
     process = command(*family(tmp_path / "pids"), then="supervisor.lease(clock() + 0.8)")
     pids = group_of(process, tmp_path / "pids", eventually)
     process.send_signal(signal.SIGSTOP)
-    assert all(alive(pid) for pid in pids)
-    eventually(lambda: not any(alive(pid) for pid in pids))
+    assert all(lives(pid) for pid in pids)
+    eventually(lambda: not any(lives(pid) for pid in pids))
     process.send_signal(signal.SIGCONT)
     assert process.wait(10) == 128 + signal.SIGTERM
 
@@ -224,7 +217,7 @@ def test_a_lease_that_lapsed_long_ago_kills_at_once(command, tmp_path, eventuall
     began = time.monotonic()
     assert process.wait(10) == 137
     assert time.monotonic() - began < 4
-    assert not any(alive(int(pid)) for pid in path.read_text().split())
+    assert not any(lives(int(pid)) for pid in path.read_text().split())
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -234,7 +227,7 @@ def test_what_a_child_leaves_behind(command, tmp_path, whole):
     process = command("sh", "-c", f"sleep 60 & echo $! > {path}; exit 3", whole=whole, options=quiet)
     assert process.wait(10) == 3
     left = int(path.read_text())
-    assert alive(left) is not whole
+    assert lives(left) is not whole
     if not whole:
         os.kill(left, signal.SIGKILL)
 
@@ -249,7 +242,7 @@ def test_what_moves_out_of_the_group_is_left(command, tmp_path, eventually):
     )
     assert command(sys.executable, "-c", script, options=quiet).wait(10) == 0
     daemon = int(eventually(lambda: path.exists() and path.read_text()))
-    assert alive(daemon)
+    assert lives(daemon)
     os.kill(daemon, signal.SIGKILL)
 
 

@@ -19,7 +19,7 @@ from core.template import deps
 from core.template.render import MISSING
 from core.template.settings import Settings
 from tests.cli.test_template import Running
-from tests.harness import Agent, own_address, until
+from tests.harness import Agent, lives, own_address, until
 
 
 @pytest.fixture(scope="module")
@@ -98,13 +98,6 @@ def test_dnsmasq_serves_what_was_rendered(agent: Agent, tmp_path: Path) -> None:
     assert lookup("db2.test") == []
 
 
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 @pytest.mark.parametrize(
     ("number", "code"),
     [
@@ -121,7 +114,7 @@ def test_signals_with_a_child(agent: Agent, tmp_path: Path, number: signal.Signa
     ) as runner:
         pid = int(until("the child", lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()))
         assert runner.end(number) == code
-        until("the end of the child", lambda: not _alive(pid))
+        until("the end of the child", lambda: not lives(pid))
 
 
 def test_hup_starts_the_child_anew(agent: Agent, tmp_path: Path) -> None:
@@ -133,9 +126,9 @@ def test_hup_starts_the_child_anew(agent: Agent, tmp_path: Path) -> None:
         runner.process.send_signal(signal.SIGHUP)
         until("the next", lambda: (tmp_path / "pid").read_text().count("\n") == 2)
         first, second = map(int, (tmp_path / "pid").read_text().split())
-        assert not _alive(first) and _alive(second)
+        assert not lives(first) and lives(second)
         assert runner.end() == 12
-        until("the end of the child", lambda: not _alive(second))
+        until("the end of the child", lambda: not lives(second))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
@@ -154,4 +147,4 @@ def test_signals_while_a_command_runs(agent: Agent, tmp_path: Path, number: sign
             until("the command", lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
         )
         assert runner.end(number) == (12 if number != signal.SIGKILL else -signal.SIGKILL)
-        until("the end of the command", lambda: not _alive(pid))
+        until("the end of the command", lambda: not lives(pid))
