@@ -52,7 +52,6 @@ class Lane:
         self._not_before = 0.0
         self._closed = False
         self.error = ""  # why the last attempt failed
-        self.knows_pre_vote = False
 
     def send(self, request: Request, connect: Connect) -> None:
         """Send it now, or as soon as there is a connection; what becomes of it is told to the listener."""
@@ -111,8 +110,6 @@ class Lane:
         self._failures = 0
         if response is not None:
             response.request = request
-            if isinstance(request, RequestPreVote):
-                self.knows_pre_vote = True
             self._listener.heard(response)
         elif isinstance(request, RequestPreVote) and error.startswith(UNEXPECTED_COMMAND):
             self._listener.heard(_granted(request))
@@ -125,15 +122,15 @@ class Lane:
             self._line = None
         if self._closed:
             return
+        if not line.knows_pre_vote and len(waiting) == 1 and isinstance(waiting[0], RequestPreVote):
+            # Consul 1.9.8 hangs up at a question that it does not know: it would not have refused. The
+            # vote itself follows at once, so nothing may stand in the way of dialling again.
+            self._loop.call_soon(self._listener.heard, _granted(waiting[0]))
+            return
         self.error = error
         if waiting:
             self._pause()
-        for request in waiting:
-            # Consul 1.9.8 hangs up at a question that it does not know: it would not have refused.
-            if isinstance(request, RequestPreVote) and len(waiting) == 1 and not self.knows_pre_vote:
-                self._loop.call_soon(self._listener.heard, _granted(request))
-            else:
-                self._fail([request])
+        self._fail(waiting)
 
 
 def _granted(request: RequestPreVote) -> PreVoteReply:
@@ -150,6 +147,7 @@ class _Line(asyncio.Protocol):
         self._responses = Responses()
         self._timer: asyncio.TimerHandle | None = None
         self._error = ""
+        self.knows_pre_vote = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
@@ -189,6 +187,8 @@ class _Line(asyncio.Protocol):
                 request = self._waiting[0][0]
                 response = None if error else decode_response(KINDS[type(request)], fields)
                 self._waiting.popleft()
+                if response is not None and isinstance(request, RequestPreVote):
+                    self.knows_pre_vote = True
                 self._lane.answered(request, error, response)
         except ValueError as error:
             self._error = str(error)
