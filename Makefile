@@ -27,8 +27,8 @@ format: $(VENV)/.dev ## Rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev ## Measure speed beside a bare responder; prints one table
-	$(BIN)/python -m tests.bench
+bench: $(VENV)/.dev ## Measure speed beside a bare responder (CONSUL=PATH: beside that Consul)
+	$(BIN)/python -m tests.bench $(if $(CONSUL),--consul $(CONSUL))
 
 generate: $(VENV)/.dev ## Write completions and the CLI reference again
 	$(BIN)/python -m cli.generate

@@ -102,6 +102,7 @@ class Agent:
     http_port = HTTP
     dns_port = DNS
     prefix: Sequence[str] = ()  # what runs the command, such as `ip netns exec NAME`
+    command: Sequence[str] = (*CTL, "agent", "start")
 
     def __init__(
         self,
@@ -161,7 +162,7 @@ class Agent:
         self.folder.chmod(0o700)  # or it does not count as a runtime directory
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.prefix, *CTL, "agent", "start", *self._flags],
+                [*self.prefix, *self.command, *self._flags],
                 cwd=ROOT,
                 env=ENVIRONMENT | self._environment,
                 stdin=subprocess.DEVNULL,

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.bench import acl, cluster, gossip, load
+from tests.bench import acl, beside, cluster, gossip, load
 from tests.bench.reference import appends_per_second
 from tests.harness import CTL, ENVIRONMENT, ROOT, Agent, own_address, until
 
@@ -250,7 +250,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--seconds", type=float, default=3, help="how long each load lasts")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
+    parser.add_argument("--consul", default="", help="a consul to measure beside instead")
     chosen = parser.parse_args()
+    if chosen.consul:
+        _show(Row("what", "ctl", "consul", "ratio", "", ""))
+        with tempfile.TemporaryDirectory(dir=ROOT, prefix=".bench") as name:
+            for line in beside.rows(Path(name), chosen.consul, chosen.seconds, chosen.rounds):
+                _show(Row(*line))
+        return
     _show(Row("what", "ctl", "yardstick", "ratio", "Consul 1.9.8", "verdict"))
     with tempfile.TemporaryDirectory(dir=ROOT, prefix=".bench") as name:
         folder = Path(name)

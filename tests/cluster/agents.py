@@ -30,6 +30,7 @@ class Node(Agent):
         folder.mkdir()
         super().__init__(folder, dev=False, address=cluster.new_address())
         self.cluster, self.name, self.is_server = cluster, name, server
+        self.command = cluster.command
         self.data_dir = data_dir or folder / "data"
         self.config = config
         self.options: list[str] = []  # more flags, for the next start
@@ -108,8 +109,10 @@ class Cluster:
         config: Mapping[str, Any] | None = None,
         network: Network | None = None,
         data_dirs: Mapping[str, Path] | None = None,
+        command: Sequence[str] = Agent.command,
     ) -> None:
         self.folder = folder
+        self.command = command
         self.network = network
         self.servers: list[Node] = []
         self.clients: list[Node] = []
