@@ -12,6 +12,7 @@ from agent.cache import Cache
 from core.api import catalog, health
 from core.api.endpoint import Answer, QueryOptions, Question, Read, Reply
 from core.store.structs import CheckServiceNode, Node, NodeService
+from core.store.view import plain_address
 from core.store.watch import Watch
 
 
@@ -76,7 +77,7 @@ class CachedCatalog:
 
     def nodes_by_address(self, address: str, watch: Watch | None) -> Sequence[Node]:
         answer = self._find(catalog.LIST_NODES, catalog.NodesRequest(), watch)
-        return [node for node in answer.value if node.address == address]
+        return [node for node in answer.value if plain_address(node.address) == address]
 
     def services_by_address(self, address: str, watch: Watch | None) -> Sequence[tuple[Node, NodeService]]:
         found: list[tuple[Node, NodeService]]

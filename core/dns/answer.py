@@ -12,10 +12,11 @@ from msgspec import Struct, structs
 from core.codec import duration
 from core.dns import question as q
 from core.dns import record as rr
+from core.dns.addresses import instance_address, metadata, node_address, service_address
 from core.dns.question import Meaning, meaning
 from core.dns.record import Record
 from core.dns.settings import DnsSettings, bounded
-from core.node.abroad import node_address, service_address, service_port
+from core.node.abroad import service_port
 from core.node.prepared import Found
 from core.store.structs import CRITICAL, PASSING, WARNING, CheckServiceNode, Node, NodeService
 from core.store.watch import Watch
@@ -50,7 +51,8 @@ class Entry(Struct, frozen=True):
 
 class Reply(Struct, kw_only=True):
     """`entries` may be put in any order if `shuffle`; at most `limit` of them are shown (0: all).
-    `counted` answers are those of services, which fall under `udp_answer_limit`.
+    `counted` answers are those of services, which fall under `udp_answer_limit`; `personal` ones may
+    differ for clients elsewhere (RFC 7871 7.3).
     `wanted` are names outside the domain that the recursors could tell more about, with the type to ask;
     `unanswered` are prepared queries that must be executed first, as (name, datacenter or "").
     A reply stays true until the watch fires, or the second ends if it has a serial (`dated`).
@@ -64,6 +66,7 @@ class Reply(Struct, kw_only=True):
     recursion: bool = False  # the flag `ra`
     shuffle: bool = False
     counted: bool = False
+    personal: bool = False
     limit: int = 0
     keep_case: bool = True
     dated: bool = False
@@ -147,7 +150,7 @@ class _Lookup:
         if meant.kind == q.OUTSIDE:
             return None
         if meant.kind == q.REVERSE:
-            return self._reverse(name, meant.name)
+            return self._reverse(name, meant.name, type)
         if type == rr.SOA:
             return self._authority()
         if type == rr.NS:
@@ -208,14 +211,14 @@ class _Lookup:
         found: list[Record] = []
         if type != rr.TXT:
             found = self._node_addresses(node, name, type, ttl, depth)
-        meta = _metadata(name, node, ttl)
+        meta = metadata(name, node, ttl)
         if type in (rr.TXT, rr.ANY):
             return Reply(entries=[Entry((record,)) for record in found + meta])
         shown = meta if self.settings.enable_additional_node_meta_txt else []
         return Reply(entries=[Entry((record,)) for record in found], additional=shown)
 
     def _node_addresses(self, node: Node, name: bytes, type: int, ttl: int, depth: int) -> list[Record]:
-        text = _node_address(node, type, self.abroad)
+        text = node_address(node, type, self.abroad)
         packed = rr.packed_address(text)
         if packed is not None:
             return [rr.address(name, packed, ttl)] if _fits(packed, type) else []
@@ -255,7 +258,7 @@ class _Lookup:
             reply = self._address_entries(found.nodes, name, type, ttl, depth)
             reply.shuffle = False
         self._be_in(place)
-        reply.counted = True
+        reply.counted = reply.personal = True
         return reply
 
     def _ttl(self, found: Found) -> int:
@@ -276,11 +279,11 @@ class _Lookup:
         entries: list[Entry] = []
         names: dict[bytes, Entry] = {}
         for instance in instances:
-            text = _instance_address(instance, type, self.abroad)
+            text = instance_address(instance, type, self.abroad)
             packed = rr.packed_address(text)
             target = None if packed is not None else rr.name_from_text(text)
             if target is not None and target.lower() == name:  # points to itself
-                target, packed = None, rr.packed_address(_node_address(instance.node, type, self.abroad))
+                target, packed = None, rr.packed_address(node_address(instance.node, type, self.abroad))
             if packed is not None:
                 if _fits(packed, type) and packed not in seen:
                     seen.add(packed)
@@ -307,35 +310,37 @@ class _Lookup:
             if target is None:
                 continue
             if node.meta and self.settings.enable_additional_node_meta_txt:
-                about = [*about, *_metadata(self._name(node.node, self.below_node), node, ttl)]
+                about = [*about, *metadata(self._name(node.node, self.below_node), node, ttl)]
             entries.append(Entry((rr.srv(name, _weight(instance), port, target, ttl),), tuple(about)))
         return entries
 
     def _srv_target(
         self, instance: CheckServiceNode, name: bytes, ttl: int, depth: int
     ) -> tuple[bytes | None, Sequence[Record]]:
-        """The name to connect to, and its addresses. A node whose name cannot be a DNS name is pointed
-        to by its address."""
-        text = service_address(instance.service, self.abroad)
+        """The name to connect to, and its addresses. A node is pointed to by its address when its name
+        cannot be a DNS name, or would lead to another of its addresses."""
+        text = service_address(instance.service, rr.SRV, self.abroad)
         if text:
             packed = rr.packed_address(text)
             target = rr.name_from_text(text) if packed is None else self._address_name(packed)
             if packed is None and target is not None and target.lower() == name:
                 text = ""  # points to itself: use the node
         if not text:
-            host = node_address(instance.node, self.abroad)
+            node = instance.node
+            host = node_address(node, rr.SRV, self.abroad)
             packed = rr.packed_address(host)
             if packed is None:
                 target = rr.name_from_text(host)
             else:
-                target = self._name(instance.node.node, self.below_node) or self._address_name(packed)
+                target = self._name(node.node, self.below_node) if host == node.address else None
+                target = target or self._address_name(packed)
         if target is None:
             return None, ()
         if packed is not None:
             return target, (rr.address(target, packed, ttl),)
         return target, self._follow_addresses(target, rr.SRV, ttl, depth)
 
-    def _reverse(self, name: bytes, address: str) -> Reply | None:
+    def _reverse(self, name: bytes, address: str, type: int) -> Reply | None:
         target = None
         if address:
             for node in self.catalog.nodes_by_address(address, self.watch):
@@ -346,7 +351,10 @@ class _Lookup:
         if target is None:
             return None
         entry = Entry((rr.pointing(name, rr.PTR, target, 0),))
-        return Reply(entries=[entry], recursion=bool(self.settings.recursors))
+        soa = [self._soa()] if type == rr.SOA else []
+        return Reply(
+            entries=[entry], authority=soa, dated=bool(soa), recursion=bool(self.settings.recursors)
+        )
 
     # -- the zone itself
 
@@ -434,36 +442,3 @@ def _weight(instance: CheckServiceNode) -> int:
     if weights is None:
         return 1
     return weights.warning if warning else weights.passing
-
-
-def _family(type: int, abroad: bool) -> str:
-    """The tagged address that a node or service with addresses of both kinds keeps for this type."""
-    family = {rr.A: "ipv4", rr.AAAA: "ipv6"}.get(type)
-    return f"{'wan' if abroad else 'lan'}_{family}" if family else ""
-
-
-def _node_address(node: Node, type: int, abroad: bool) -> str:
-    tagged = (node.tagged_addresses or {}).get(_family(type, abroad), "")
-    return tagged if tagged and rr.packed_address(tagged) is not None else node_address(node, abroad)
-
-
-def _instance_address(instance: CheckServiceNode, type: int, abroad: bool) -> str:
-    service = instance.service
-    tagged = (service.tagged_addresses or {}).get(_family(type, abroad))
-    if tagged is not None and rr.packed_address(tagged.address) is not None:
-        return tagged.address
-    return service_address(service, abroad) or _node_address(instance.node, type, abroad)
-
-
-def _metadata(name: bytes | None, node: Node, ttl: int) -> list[Record]:
-    if name is None:
-        return []
-    return [rr.txt(name, _metadata_text(key, value), ttl) for key, value in sorted((node.meta or {}).items())]
-
-
-def _metadata_text(key: str, value: str) -> str:
-    """`key=value` with RFC 1464's quotes; `rfc1035-...` keys give the value as it is."""
-    if key.lower().startswith("rfc1035-"):
-        return value
-    quoted = key.replace("`", "``").replace("=", "`=")
-    return f"{quoted}={value.replace('`', '``')}"

@@ -32,6 +32,9 @@ _POINTER_END = 0x4000
 _ECS = 8  # EDNS option: client subnet (RFC 7871)
 
 
+_Answers = Sequence[tuple[Record, Sequence[Record]]]
+
+
 class Query(Struct):
     """A parsed request. `error` is the rcode that it earns at once, 0 for a question to be answered.
     `size` is what the client announced by EDNS, None without EDNS."""
@@ -174,10 +177,20 @@ def pack(query: Query, reply: Reply, entries: Sequence[Entry], settings: DnsSett
     most, size = _limits(query, reply, settings, udp)
     kept = answers[: min(most, size // 12)]  # no record is shorter than 12 bytes
     cut = len(kept) < len(answers)
+    if cut:
+        kept = _without_metadata(kept)
     message = _build(query, reply, kept, reply.additional, settings, cut)
     if len(message) > size:
-        message = _cut(query, reply, kept, settings, size, cut)
+        message = _cut(query, reply, _without_metadata(kept), settings, size, cut)
     return message
+
+
+def _without_metadata(answers: _Answers) -> _Answers:
+    """Metadata is shown only where there is room for all answers."""
+    return [
+        (record, [beside for beside in about if beside.type != rr.TXT] if about else about)
+        for record, about in answers
+    ]
 
 
 def udp_size(query: Query) -> int:
@@ -203,17 +216,16 @@ def order(query: Query, reply: Reply, settings: DnsSettings, udp: bool, random: 
     return random.sample(reply.entries, min(len(reply.entries), most + 1, size // 12 + 1))
 
 
-_Answers = Sequence[tuple[Record, Sequence[Record]]]
-
-
 def _cut(query: Query, reply: Reply, answers: _Answers, settings: DnsSettings, size: int, cut: bool) -> bytes:
     """As many answers as fit with what belongs to them; at least one, if need be without anything
     beside it; and if not even that fits, none and the flag that sends the client to TCP."""
     best = None
-    low, high = 1, len(answers) - 1
+    low, high = 1, len(answers)
     while low <= high:
         middle = (low + high) // 2
-        message = _build(query, reply, answers[:middle], reply.additional, settings, True)
+        message = _build(
+            query, reply, answers[:middle], reply.additional, settings, cut or middle < len(answers)
+        )
         if len(message) <= size:
             best, low = message, middle + 1
         else:
@@ -227,7 +239,12 @@ def _cut(query: Query, reply: Reply, answers: _Answers, settings: DnsSettings, s
         message = _build(query, reply, bare, beside[:count], settings, cut or len(answers) > 1)
         if len(message) <= size:
             return message
-    empty = Reply(rcode=reply.rcode, authoritative=reply.authoritative, recursion=reply.recursion)
+    empty = Reply(
+        rcode=reply.rcode,
+        authoritative=reply.authoritative,
+        recursion=reply.recursion,
+        personal=reply.personal,
+    )
     message = _build(query, empty, [], [], settings, False)
     return truncated(message)
 
@@ -264,7 +281,7 @@ def _build(
         writer.record(record)
     count = len(extra)
     if query.size is not None:
-        writer.opt(query, reply.rcode)
+        writer.opt(query, reply)
         count += 1
     questions = 1 if query.name else 0
     header = _HEADER.pack(query.id, flags, questions, len(answers), len(reply.authority), count)
@@ -338,13 +355,17 @@ class _Writer:
             out += record.data
         out[start - 2 : start] = (len(out) - start).to_bytes(2, "big")
 
-    def opt(self, query: Query, rcode: int) -> None:
-        """The client's size repeated, the upper bits of the rcode, and its subnet for all (scope 0)."""
+    def opt(self, query: Query, reply: Reply) -> None:
+        """The client's size repeated, the upper bits of the rcode, and its subnet: for whom the answer
+        holds, which is everybody (scope 0) unless it is personal."""
         options = b""
-        if len(query.subnet) >= 4:
-            echo = query.subnet[:3] + b"\0" + query.subnet[4:]
+        subnet = query.subnet
+        if len(subnet) >= 4:
+            scope = subnet[2:3] if reply.personal else b"\0"
+            echo = subnet[:3] + scope + subnet[4:]
             options = _TWO.pack(_ECS, len(echo)) + echo
-        self.out += b"\0" + _FIXED.pack(rr.OPT, query.size or 0, (rcode >> 4) << 24, len(options)) + options
+        upper = (reply.rcode >> 4) << 24
+        self.out += b"\0" + _FIXED.pack(rr.OPT, query.size or 0, upper, len(options)) + options
 
 
 def refusal(rcode: int, recursion: bool = False) -> Reply:

@@ -56,7 +56,8 @@ def _in_domain(labels: list[bytes], type: int) -> Meaning:
 
 
 def _of_kind(kind: str, before: list[bytes], behind: list[bytes]) -> Meaning:
-    datacenter = _datacenter(behind)
+    # An address is the same everywhere, whatever follows.
+    datacenter = "" if kind == ADDRESS else _datacenter(behind)
     if datacenter is None or not before:
         return _NOTHING
     texts = [label.decode("utf-8", "surrogateescape") for label in before]

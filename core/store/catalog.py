@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from core.store.register import service_index
 from core.store.structs import CheckServiceNode, HealthCheck, Node, NodeService
-from core.store.view import NodeKey, View
+from core.store.view import NodeKey, View, plain_address
 from core.store.watch import Watch
 
 MIN_ID_PREFIX = 2
@@ -99,10 +99,10 @@ class CatalogReads(View):
         return self.index("checks"), self._on(found, node_meta)
 
     def nodes_by_address(self, address: str, watch: Watch | None = None) -> list[Node]:
-        """The nodes with exactly this address."""
+        """The nodes with this address, however it is written."""
         self.watch_cell(watch, "nodes")
         rows = self.node_rows.rows
-        return [rows[key] for key in self.node_rows.group("address", address)]
+        return [rows[key] for key in self.node_rows.group("address", plain_address(address))]
 
     def services_by_address(self, address: str, watch: Watch | None = None) -> list[tuple[Node, NodeService]]:
         """The instances with exactly this service address."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from ipaddress import IPv6Address
 from typing import Any
 
 from core.store import structs
@@ -12,6 +13,17 @@ from core.store.watch import Watch
 
 Cells = dict[Hashable, "set[Watch]"]
 NodeKey = tuple[str, str]  # (node name, service or check id), lower case
+
+
+def plain_address(text: str) -> str:
+    """An address as it is usually written, which is how it is looked for; other text as it is."""
+    if ":" not in text:
+        return text
+    try:
+        address = IPv6Address(text)
+    except ValueError:
+        return text
+    return str(address.ipv4_mapped or address)
 
 
 class PrefixCells(Cells):
@@ -96,7 +108,7 @@ class View:
         self.node_rows: Table[str, structs.Node] = self.add_table(
             "nodes",
             id=lambda key, row: row.id.lower() or None,
-            address=lambda key, row: row.address,
+            address=lambda key, row: plain_address(row.address),
         )
         self.service_rows: Table[NodeKey, structs.NodeService] = self.add_table(
             "services",

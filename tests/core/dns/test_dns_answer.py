@@ -84,6 +84,29 @@ def test_both_address_families(maker: Maker) -> None:
     assert answers(ask(maker, "n1.node.consul", rr.AAAA)) == [f"n1.node.consul 0 28 fd00{'0' * 27}1"]
 
 
+def test_a_node_of_both_families_is_pointed_to_by_its_ipv6_address(maker: Maker) -> None:
+    """As Consul 1.9.8 has it: what is no question for A gets the IPv6 address."""
+    tagged = {"lan": "10.0.0.1", "lan_ipv4": "10.0.0.1", "lan_ipv6": "fd00::1"}
+    maker.node("n1", "10.0.0.1", tagged_addresses=tagged)
+    maker.add("n1", "web")
+    target = f"fd00{'0' * 27}1"
+    reply = ask(maker, "web.service.consul", rr.SRV)
+    assert answers(reply) == [f"web.service.consul 0 33 1 80 {target}.addr.dc1.consul"]
+    assert beside(reply) == [f"{target}.addr.dc1.consul 0 28 {target}"]
+    assert answers(ask(maker, "n1.node.consul", rr.ANY)) == [f"n1.node.consul 0 28 {target}"]
+    maker.add("n1", "api", address="10.9.9.9", tagged={"lan_ipv6": ServiceAddress("fd00::1", 81)})
+    assert answers(ask(maker, "api.service.consul", rr.SRV)) == [
+        f"api.service.consul 0 33 1 80 {target}.addr.dc1.consul"
+    ]
+
+
+def test_a_tagged_service_address_may_be_a_name(maker: Maker) -> None:
+    maker.node("n1", "10.0.0.1")
+    maker.add("n1", "web", address="10.9.9.9", tagged={"lan_ipv4": ServiceAddress("v4.example.com", 80)})
+    assert answers(ask(maker, "web.service.consul", rr.A)) == ["web.service.consul 0 5 v4.example.com"]
+    assert answers(ask(maker, "web.service.consul", rr.AAAA)) == []
+
+
 def test_tagged_service_address(maker: Maker) -> None:
     maker.node("n1", "10.0.0.1")
     maker.add("n1", "web", address="10.9.9.9", tagged={"lan_ipv6": ServiceAddress("fd00::9", 80)})
@@ -182,6 +205,12 @@ def test_weights_are_brought_into_sixteen_bits(maker: Maker) -> None:
 
 def test_metadata_as_text(maker: Maker) -> None:
     meta = {"os": "linux", "rfc1035-spf": "v=spf1", "a=b": "c`d", "long": "x" * 300}
+    maker.node("spaced", "10.0.0.2", node_meta={"  two": " v ", "end ": "w", "a b": ""})
+    assert answers(ask(maker, "spaced.node.consul", rr.TXT)) == [
+        "spaced.node.consul 0 16 ` ` two= v ",  # RFC 1464: outer spaces of the key are quoted
+        "spaced.node.consul 0 16 a b=",
+        "spaced.node.consul 0 16 end` =w",
+    ]
     maker.node("n1", "10.0.0.1", node_meta=meta)
     maker.add("n1", "web")
     texts = answers(ask(maker, "n1.node.consul", rr.TXT))
@@ -257,6 +286,20 @@ def test_reverse(maker: Maker) -> None:
         "2.0.0.10.in-addr.arpa 0 12 web.service.dc1.consul"
     ]
     assert answer(maker.store, name("3.0.0.10.in-addr.arpa"), rr.PTR, DnsSettings(), SERIAL) is None
+    soa = ask(maker, "1.0.0.10.in-addr.arpa", rr.SOA)
+    assert [record.type for record in soa.authority] == [rr.SOA] and soa.dated
+
+
+def test_a_reverse_name_finds_an_address_however_it_is_written(maker: Maker) -> None:
+    maker.node("mapped", "::ffff:10.0.0.1")
+    maker.node("long", "2001:DB8:0:0::1")
+    assert answers(ask(maker, "1.0.0.10.in-addr.arpa", rr.PTR)) == [
+        "1.0.0.10.in-addr.arpa 0 12 mapped.node.dc1.consul"
+    ]
+    digits = "20010db8" + "0" * 23 + "1"
+    assert answers(ask(maker, ".".join(reversed(digits)) + ".ip6.arpa", rr.PTR)) == [
+        f"{'.'.join(reversed(digits))}.ip6.arpa 0 12 long.node.dc1.consul"
+    ]
 
 
 @pytest.mark.parametrize(

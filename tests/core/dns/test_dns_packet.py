@@ -118,11 +118,11 @@ def test_any_size(
     assert len(given_records) >= len({rrset.to_text() for rrset in message.answer})
     targets = {rrset[0].target for rrset in message.answer if rrset.rdtype == dns.rdatatype.SRV}
     assert {rrset.name for rrset in message.additional} <= targets
-    if shown > 1:
+    if shown > 1:  # (metadata is left out when there is no room for all)
         by_target = {
-            dns.name.from_wire(one.records[0].names[0], 0)[0]: len(set(one.additional))
+            dns.name.from_wire(one.records[0].names[0], 0)[0]
             for one in reply.entries
-            if one.records[0].names and one.additional
+            if one.records[0].names and any(record.type != rr.TXT for record in one.additional)
         }
         assert {name for name in by_target if name in targets} <= {rrset.name for rrset in message.additional}
 
@@ -137,7 +137,11 @@ def test_no_more_is_cut_than_must_be(case: tuple[Reply, bytes, int | None]) -> N
     wire = pack(reply, data, PLAIN, True)
     shown = len(parsed(wire).answer)
     if 1 < shown < len(reply.entries):
-        one_more = pack(Reply(entries=reply.entries[: shown + 1]), data, PLAIN, False)
+        entries = [
+            Entry(one.records, tuple(record for record in one.additional if record.type != rr.TXT))
+            for one in reply.entries[: shown + 1]
+        ]
+        one_more = pack(Reply(entries=entries), data, PLAIN, False)
         assert len(one_more) > size
 
 
@@ -151,6 +155,21 @@ def test_additional_records_alone_are_dropped_without_the_flag() -> None:
         assert len(message.answer) == 1
         assert 0 < len(message.additional) <= most
         assert not message.flags & dns.flags.TC
+
+
+def test_metadata_makes_room_for_instances() -> None:
+    """Consul 1.9.8 shows a node's metadata only where no answer was left out."""
+    maker = Maker()
+    for n in range(1, 9):
+        node = maker.node(f"node{n}", f"10.0.0.{n}", node_meta={"note": "x" * 60})
+        maker.add(node, "web", "passing")
+    small = parsed(respond(maker, "web.service.consul", "SRV", PLAIN, size=600))
+    assert {rrset.rdtype for rrset in small.additional} == {dns.rdatatype.A}
+    assert len(small.answer) == len(small.additional) == 8
+    plain = parsed(respond(maker, "web.service.consul", "SRV", PLAIN))
+    assert {rrset.rdtype for rrset in plain.additional} == {dns.rdatatype.A}
+    large = parsed(respond(maker, "web.service.consul", "SRV", PLAIN, size=4096))
+    assert {rrset.rdtype for rrset in large.additional} == {dns.rdatatype.A, dns.rdatatype.TXT}
 
 
 def test_a_reply_beyond_64_kib_is_cut_for_tcp_too() -> None:
@@ -302,6 +321,10 @@ def test_client_subnet_is_repeated_for_all() -> None:
     [back] = parsed(pack(reply, data, PLAIN, True)).options
     assert isinstance(back, dns.edns.ECSOption)
     assert (back.address, back.srclen, back.scopelen) == ("192.0.2.0", 24, 0)
+    reply.personal = True  # as what prepared queries find: near to the client
+    [back] = parsed(pack(reply, data, PLAIN, True)).options
+    assert isinstance(back, dns.edns.ECSOption)
+    assert (back.address, back.srclen, back.scopelen) == ("192.0.2.0", 24, 24)
 
 
 # -- fuzz
