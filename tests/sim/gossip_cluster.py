@@ -6,7 +6,6 @@ cluster whose nodes have known each other for long, without the hours that this 
 
 from __future__ import annotations
 
-import heapq
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +21,7 @@ from core.gossip.memberlist import Address, StreamRequest
 from core.gossip.serf import Ready, Serf
 from core.gossip.settings import LAN, GossipSettings
 from core.gossip.streams import StreamError
+from tests.sim.pretend import Time
 
 PORT = 7946
 
@@ -77,19 +77,19 @@ class Host:
 class World:
     """All nodes, what is on its way between them, and the time."""
 
-    def __init__(self, seed: int, settings: GossipSettings = LAN, loss: float = 0.0) -> None:
+    def __init__(
+        self, seed: int, settings: GossipSettings = LAN, loss: float = 0.0, time: Time | None = None
+    ) -> None:
+        self.time = Time(1000.0) if time is None else time
         self.rng = random.Random(seed)
         self.settings = settings
         self.loss = loss
         self.delay = (0.0005, 0.002)
         self.way: Callable[[str, str], tuple[float, float]] | None = None  # delay from one node to another
-        self.now = 1000.0
         self.hosts: dict[str, Host] = {}
         self.packets = self.bytes = 0
         self.cut: Callable[[str, str], bool] | None = None
         self._at: dict[Address, Host] = {}
-        self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
-        self._count = 0
 
     # --- nodes
 
@@ -140,26 +140,20 @@ class World:
 
     # --- time
 
+    @property
+    def now(self) -> float:
+        return self.time.now
+
     def later(self, when: float, call: Callable[..., None], *arguments: Any) -> None:
-        self._count += 1
-        heapq.heappush(self._heap, (when, self._count, call, arguments))
+        self.time.later(when, call, *arguments)
 
     def run(self, seconds: float) -> None:
         """Let time pass."""
-        end = self.now + seconds
-        heap = self._heap
-        while heap and heap[0][0] <= end:
-            self.now, _, call, arguments = heapq.heappop(heap)
-            call(*arguments)
-        self.now = end
+        self.time.run(seconds)
 
     def until(self, condition: Callable[[], bool], seconds: float, step: float = 0.05) -> float:
         """Let time pass until `condition`; how much it was."""
-        began = self.now
-        while not condition():
-            assert self.now - began < seconds, f"not within {seconds} s"
-            self.run(step)
-        return self.now - began
+        return self.time.until(condition, seconds, step)
 
     # --- what machines want
 

@@ -7,7 +7,6 @@ histories; a violation raises `Unsafe` with what was seen. `python -m tests sim 
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from core.raft.node import Node
 from core.raft.ready import HardState, Outgoing, Ready
 from core.raft.settings import Settings
 from tests.sim.linearizable import GET, PUT, Operation, violation
+from tests.sim.pretend import Time
 from tests.sim.raft_clients import Client
 from tests.sim.raft_member import Disk, Link, Member
 from tests.sim.raft_weather import CALM, Faults, Storm
@@ -36,8 +36,6 @@ TIMING = Settings(
 )
 SPARE = 2  # servers that may be added
 CLIENTS = 6
-
-Event = tuple[float, int, Member | None, int, Callable[[Any], None], Any]
 
 
 class Unsafe(AssertionError):
@@ -58,6 +56,7 @@ class Cluster:
         pace: float = 0.03,
         patience: float = 0.2,
         spare: int = SPARE,
+        time: Time | None = None,
     ) -> None:
         """A client asks every `pace` seconds, and waits for an answer `patience` seconds."""
         self.random = random.Random(seed)
@@ -65,12 +64,10 @@ class Cluster:
         self.node_class = node_class
         self.faults = faults
         self.clocks_jump = faults.jump > 0
-        self.now = 0.0
+        self.time = Time() if time is None else time
         self.trace: Callable[[str], None] | None = None
         if trace is not None:
             self.trace = lambda text: trace(f"{self.now:9.4f} {text}")
-        self.events: list[Event] = []
-        self.count = 0
         self.write_times = (0.004, 0.3)  # the longest, and that of a slow disk
         self.cut: Counter[tuple[str, str]] = Counter()
         self.leaders: dict[int, str] = {}
@@ -109,13 +106,26 @@ class Cluster:
 
     # Time
 
+    @property
+    def now(self) -> float:
+        return self.time.now
+
     def at(
         self, when: float, action: Callable[[Any], None], member: Member | None = None, argument: Any = None
     ) -> None:
         """Call `action(argument)` then; if of a `member`, then only in its present life."""
-        self.count += 1
-        life = 0 if member is None else member.life
-        heapq.heappush(self.events, (when, self.count, member, life, action, argument))
+        if member is None:
+            self.time.later(when, action, argument)
+        else:
+            self.time.later(when, self._act, action, member, member.life, argument)
+
+    def _act(self, action: Callable[[Any], None], member: Member, life: int, argument: Any) -> None:
+        if member.life != life or member.node is None:
+            return
+        if self.time.now < member.busy_until:
+            self.at(member.busy_until, action, member, argument)
+        else:
+            action(argument)
 
     def later(
         self, delay: float, action: Callable[[Any], None], member: Member | None = None, argument: Any = None
@@ -124,18 +134,7 @@ class Cluster:
 
     def run(self, seconds: float) -> None:
         """Let `seconds` of pretend time pass."""
-        end = self.now + seconds
-        events, pop = self.events, heapq.heappop
-        while events and events[0][0] <= end:
-            self.now, _, member, life, action, argument = pop(events)
-            if member is not None:
-                if member.life != life or member.node is None:
-                    continue
-                if self.now < member.busy_until:
-                    self.at(member.busy_until, action, member, argument)
-                    continue
-            action(argument)
-        self.now = end
+        self.time.run(seconds)
 
     # Network
 
