@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.acl.policy import NAMED, parse_tree
+from core.acl.policy import NAMED
+from core.codec import hcl
 from core.codec.duration import quote
+from core.errors import Invalid
 
 _INDENT = "  "
 _PREFIXED = frozenset(NAMED)
@@ -15,8 +17,12 @@ def translate(text: str) -> str:
     """The same rules with `key "a"` as `key_prefix "a"`, printed as `hcl fmt` does. Invalid on a mistake."""
     if not text.strip():
         return ""
+    try:
+        values = hcl.parse(text)
+    except hcl.HclError as error:
+        raise Invalid(f"Failed to parse rules: {error}") from None
     pieces = []
-    for word, value in parse_tree(text).items():
+    for word, value in values.items():
         new = f"{word}_prefix" if word.lower() in _PREFIXED else word
         pieces += _entry(_word(new), value, "")
     return "\n\n".join(pieces)

@@ -45,7 +45,12 @@ def parse(text: str) -> dict[str, Any]:
     text = text.replace("\r\n", "\n")
     if text.lstrip()[:1] == "{":
         return _parse_json(text)
-    parser = _Parser(text)
+    return _decode_map(parse_items(text))
+
+
+def parse_items(text: str) -> Objects:
+    """The items of `text`, which is not JSON, in their order and undecoded. HclError."""
+    parser = _Parser(text.replace("\r\n", "\n"))
     try:
         objects = parser.objects(inside=False)
     except HclError:
@@ -54,7 +59,7 @@ def parse(text: str) -> dict[str, Any]:
         raise
     if parser.scanner.error:
         raise HclError(parser.scanner.error)
-    return _decode_map(objects)
+    return objects
 
 
 class _Parser:
@@ -184,7 +189,7 @@ class _Parser:
 def _decode_map(items: list[Item]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for item in items:
-        key = _text(item.keys[0])
+        key = text_of(item.keys[0])
         if len(item.keys) > 1:
             value: Any = [_decode_map([Item(item.keys[1:], item.value)])]
         else:
@@ -212,7 +217,7 @@ def _decode(value: Any) -> Any:
         return _integer(value.text)
     if value.kind == "FLOAT":
         return _float(value.text)
-    return _text(value)
+    return text_of(value)
 
 
 def _integer(text: str) -> int:
@@ -236,7 +241,7 @@ def _float(text: str) -> float:
     return number
 
 
-def _text(token: Token) -> str:
+def text_of(token: Token) -> str:
     """The text that a key, string or heredoc stands for."""
     if token.kind == "HEREDOC":
         return _heredoc_text(token.text)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.acl.authorizer import Judge
 from core.acl.policy import LEGACY, NAMED, UNNAMED, Rule, parse
+from core.acl.rights import Rights
 from core.acl.translate import translate
 from core.errors import Invalid
 
+RECORDED = json.loads((Path(__file__).parents[2] / "vectors" / "acl_rules.json").read_text())
 WORDS = [f"{resource}{end}" for resource in NAMED for end in ("", "_prefix")]
 
 
@@ -67,11 +72,12 @@ MISTAKES = {
     'service "x" { policy = "read" intentions = "list" }': 'Invalid service intentions policy: "list"',
     'service_prefix "x" { policy = "read" intentions = "z" }': "Invalid service_prefix intentions policy: ",
     'acl = "list"': 'Invalid acl policy: "list"',
-    'keyring = "Read"': 'Invalid keyring policy: "Read"',
+    'keyring = "all"': 'Invalid keyring policy: "all"',
     "operator = 1": 'Invalid operator policy: "1"',
     "not hcl {": "Failed to parse ACL rules: ",
-    '{"key":': "Failed to parse ACL rules: ",
-    'key { policy = "read" }': "Failed to parse ACL rules: key: ",
+    '{"key":1}': "Failed to parse ACL rules: key: ",
+    '{"key": [null]}': "Failed to parse ACL rules: At 1:14: unexpected token while parsing list: NULL",
+    '{"key": {\n "a": {"policy": nope}}}': "Failed to parse ACL rules: At 2:18: illegal char: n",
     'key = "read"': "Failed to parse ACL rules: key: ",
     'acl { policy = "read" }': "Failed to parse ACL rules: acl: ",
     'node "x" { policy = ["read"] }': "Failed to parse ACL rules: node: ",
@@ -95,7 +101,40 @@ def test_no_text_does_more_than_be_refused(text: str) -> None:
         parse(text, LEGACY)
         translate(text)
     except Invalid as error:
+        assert error.text.startswith(("Invalid ", "Failed to parse ACL rules: ", "Failed to parse rules: "))
+
+
+def judge(text: str) -> Judge:
+    return Judge("", Rights([("test", parse(text))]), "deny", "here")
+
+
+@pytest.mark.parametrize("case", RECORDED["cases"], ids=lambda case: case["rules"])
+def test_what_consul_takes_is_taken_and_means_the_same(case: dict[str, Any]) -> None:
+    if not case["taken"]:
+        with pytest.raises(Invalid):
+            parse(case["rules"])
+        return
+    allowed = []
+    for asked in RECORDED["asked"]:
+        right, _, name = asked.partition(" ")
+        resource, _, access = right.partition(":")
+        if judge(case["rules"]).allows(resource, name, access):
+            allowed.append(asked)
+    assert allowed == case["allows"]
+
+
+@given(st.text('"kaeyprfix{}[]:,1t \\\n\0', max_size=40))
+def test_no_text_that_begins_with_a_brace_does_more_than_be_refused(text: str) -> None:
+    try:
+        parse("{" + text)
+    except Invalid as error:
         assert error.text.startswith(("Invalid ", "Failed to parse ACL rules: "))
+
+
+def test_rules_that_are_nested_too_deep_are_refused() -> None:
+    for text in ('{"key":' * 1000, '{"a":[' * 1000, "a {" * 1000):
+        with pytest.raises(Invalid, match="nested more than"):
+            parse(text)
 
 
 def test_very_long_rules_are_read_all_the_same() -> None:
