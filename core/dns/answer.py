@@ -352,9 +352,7 @@ class _Lookup:
             return None
         entry = Entry((rr.pointing(name, rr.PTR, target, 0),))
         soa = [self._soa()] if type == rr.SOA else []
-        return Reply(
-            entries=[entry], authority=soa, dated=bool(soa), recursion=bool(self.settings.recursors)
-        )
+        return Reply(entries=[entry], authority=soa, dated=bool(soa), recursion=bool(self.settings.recursors))
 
     # -- the zone itself
 

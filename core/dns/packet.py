@@ -30,6 +30,7 @@ _MAX_TCP = 65535
 _MAX_PLAIN_ANSWERS = 8
 _POINTER_END = 0x4000
 _ECS = 8  # EDNS option: client subnet (RFC 7871)
+_FAMILIES = {0: 0, 1: 32, 2: 128}  # of its addresses, with their bits; 0 wants no subnet to be told
 
 
 _Answers = Sequence[tuple[Record, Sequence[Record]]]
@@ -131,7 +132,17 @@ def _read_edns(data: bytes, at: int, records: int, query: Query) -> bool:
             if (ttl >> 16) & 0xFF:
                 query.error = rr.BADVERS
             query.subnet = _option(data[behind + 10 : at], _ECS)
+            if query.subnet and not _is_subnet(query.subnet):
+                return False
     return True
+
+
+def _is_subnet(data: bytes) -> bool:
+    """Whether a client subnet option says what it may (RFC 7871 7.2.1: FORMERR if not)."""
+    if len(data) < 4:
+        return False
+    bits = _FAMILIES.get(int.from_bytes(data[:2], "big"))
+    return bits is not None and data[2] <= bits and data[3] <= bits
 
 
 def _option(options: bytes, wanted: int) -> bytes:
@@ -145,14 +156,10 @@ def _option(options: bytes, wanted: int) -> bytes:
 
 
 def subnet(query: Query) -> str:
-    """The address of the client subnet option (RFC 7871), "" without one or when it is broken."""
+    """The address of the client subnet option (RFC 7871), "" without one."""
     data = query.subnet
-    if len(data) < 4:
-        return ""
-    size = {1: 4, 2: 16}.get(int.from_bytes(data[:2], "big"), 0)
-    if not size or len(data) - 4 > size:
-        return ""
-    return str(ip_address(data[4:].ljust(size, b"\0")))
+    size = _FAMILIES[int.from_bytes(data[:2], "big")] // 8 if data else 0
+    return str(ip_address(data[4 : 4 + size].ljust(size, b"\0"))) if size else ""
 
 
 def question_of(data: bytes) -> tuple[bytes, int, int] | None:
@@ -169,7 +176,7 @@ def pack(query: Query, reply: Reply, entries: Sequence[Entry], settings: DnsSett
     """The message that answers `query` with `entries` (those of `reply`, in the order to be shown), cut
     to what the transport and the settings allow."""
     shown = entries[: reply.limit] if reply.limit else entries
-    answers = [
+    answers: _Answers = [
         (record, entry.additional if at == 0 else ())
         for entry in shown
         for at, record in enumerate(entry.records)
@@ -360,7 +367,7 @@ class _Writer:
         holds, which is everybody (scope 0) unless it is personal."""
         options = b""
         subnet = query.subnet
-        if len(subnet) >= 4:
+        if subnet:
             scope = subnet[2:3] if reply.personal else b"\0"
             echo = subnet[:3] + scope + subnet[4:]
             options = _TWO.pack(_ECS, len(echo)) + echo

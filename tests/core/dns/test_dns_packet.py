@@ -307,6 +307,25 @@ def test_edns_versions_and_doubles() -> None:
     assert query is not None and query.error == rr.FORMERR
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        b"\0\1",
+        b"\0\1\x18",
+        b"\0\x09\x18\0\1\2\3",
+        b"\0\1\x40\0\1\2\3\4",
+        b"\0\1\x18\x21\1\2\3",
+        b"\0\0\x08\0\1",
+    ],
+)
+def test_a_client_subnet_that_cannot_be_is_an_error(option: bytes) -> None:
+    """FORMERR, as of Consul 1.9.8 and RFC 7871 7.2.1."""
+    options = [dns.edns.GenericOption(8, option)]
+    data = dns.message.make_query("web.service.consul", "A", payload=1232, options=options).to_wire()
+    query = packet.parse(data)
+    assert query is not None and query.error == rr.FORMERR
+
+
 def test_client_subnet_is_repeated_for_all() -> None:
     maker = Maker()
     maker.many("web", 1)

@@ -132,9 +132,8 @@ def test_targets_in_another_datacenter_are_named_so(maker: Maker) -> None:
         (b"\0\1\x18\0\x0a\1\2", "10.1.2.0"),
         (b"\0\1\x20\0\x0a\1\2\3", "10.1.2.3"),
         (b"\0\2\x20\0\xfd\0\0\1", "fd00:1::"),
-        (b"\0\1\x28\0\x0a\1\2\3\4", ""),
-        (b"\0\3\x08\0\x0a", ""),
-        (b"\0\1\x18", ""),
+        (b"\0\1\x20\0\x0a\1\2\3\4", "10.1.2.3"),
+        (b"\0\0\0\0", ""),
     ],
 )
 def test_the_subnet_of_the_client(data: bytes, expected: str) -> None:
