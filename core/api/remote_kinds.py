@@ -241,12 +241,14 @@ class ActionRemote(Generic[S]):
         shown: Callable[[Any], Any],
         value: Callable[[Any], Any],
         needs_datacenter: bool = True,
+        forwarded: bool = True,
     ) -> None:
         """`fields` and `args` go from the arguments to attributes of the body and back, `shown` and `value`
         from the result to the reply and back. A body with a datacenter must have one filled in, unless
-        `needs_datacenter` is False."""
+        `needs_datacenter` is False. Not `forwarded`: whatever datacenter it names, it is for who is asked."""
         self.rpc = action.rpc
-        self._needs_datacenter = needs_datacenter
+        self._needs_datacenter = needs_datacenter and forwarded
+        self._forwarded = forwarded
         self.body = body
         self._action = action
         self._fields, self._args = fields, args
@@ -263,7 +265,7 @@ class ActionRemote(Generic[S]):
 
     def accept(self, body: Any) -> Errand:
         asked: Any = wire.from_wire(self.body, body)
-        datacenter = asked.datacenter if "datacenter" in self._names else ""
+        datacenter = asked.datacenter if self._forwarded and "datacenter" in self._names else ""
         if self._needs_datacenter and "datacenter" in self._names:
             here(datacenter)
         token = asked.token if "token" in self._names else ""

@@ -139,11 +139,12 @@ def _service_node(pair: tuple[Node, NodeService]) -> ServiceNode:
         service.kind,
         service.id,
         service.service,
-        service.tags,
+        service.tags
+        or [],  # Consul's state gives copies that are never nil, and its agents show them as they are
         service.address,
         service.tagged_addresses,
         service.weights or Weights(),
-        service.meta,
+        service.meta or {},
         service.port,
         service.enable_tag_override,
         service.proxy,

@@ -179,5 +179,6 @@ ERRANDS: tuple[Remote, ...] = (
         ),
         _keyring_reply,
         _keyring_answer,
+        forwarded=False,  # Consul's servers leave the datacenter empty, also towards other datacenters
     ),
 )

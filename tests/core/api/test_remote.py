@@ -229,3 +229,20 @@ def test_a_read_names_its_datacenter() -> None:
     with pytest.raises(Unavailable, match="No path to datacenter"):
         REMOTES["KVS.Get"].accept({b"Key": b"x"})
     REMOTES["Status.Leader"].accept({})
+
+
+def test_keys_are_asked_of_whoever_is_called() -> None:
+    """A server of Consul's leaves the datacenter empty when it asks those of other datacenters."""
+    remote = REMOTES["Internal.KeyringOperation"]
+    for datacenter in (b"", b"dc1"):
+        body = {b"Datacenter": datacenter, b"Operation": b"list", b"Forwarded": True, b"Token": b"t"}
+        errand: Any = remote.accept(body)
+        assert (errand.datacenter, errand.args.operation, errand.args.forwarded) == ("", "list", True)
+
+
+def test_services_of_nodes_have_tags_and_meta() -> None:
+    """Consul's agents show `{}` for what an empty map is, `null` for none; its servers send the map."""
+    pair = (store_structs.Node(node="n"), store_structs.NodeService(id="a", service="a"))
+    reply: Any = REMOTES["Catalog.ServiceNodes"].reply(Answer(7, [pair]))
+    (row,) = reply["ServiceNodes"]
+    assert (row["ServiceTags"], row["ServiceMeta"], row["NodeMeta"]) == ([], {}, None)
