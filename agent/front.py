@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 from agent.exchange import Exchange
 from agent.target import Target
 from agent.wire import Wire, date_line
-from core.api.endpoint import TEXT, Reply
+from core.api.endpoint import TEXT, Command, Errand, Outcome, Question, Reply
 from core.api.router import Router
 from core.errors import CtlError, Denied
 from core.store.watch import Watch
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 MAX_ANSWERS = 4096
 MAX_TARGETS = 8192
 MAX_TARGET_SIZE = 512  # bytes
-MAX_ANSWER_SIZE = 32 << 10  # bytes of an answer that is worth remembering
+MAX_ANSWER_SIZE = 1 << 20  # bytes of an answer that is worth remembering
 MAX_ANSWER_BYTES = 32 << 20  # bytes of all remembered answers
 
 
@@ -138,6 +139,18 @@ class Front:
         entry = self._answers.pop(raw)
         self._answer_bytes -= len(entry.after)
         entry.watch.close()
+
+    async def carry_out(self, outcome: Outcome, read: Callable[[Question], Awaitable[Reply]]) -> Reply:
+        """The reply that a handler's outcome leads to; `read` makes one of a question."""
+        if isinstance(outcome, Reply):
+            return outcome
+        if isinstance(outcome, Question):
+            return await read(outcome)
+        if isinstance(outcome, Command):
+            return outcome.render(await self.calls.apply(outcome))
+        if isinstance(outcome, Errand):
+            return outcome.render(await self.calls.run(outcome))
+        return await outcome
 
     def keep(self, task: asyncio.Task[None]) -> None:
         """Hold on to work that no connection owns until it is done."""
