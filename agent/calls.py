@@ -267,8 +267,8 @@ class Calls:
             if isinstance(data, Settled):
                 done(data.result)
             else:
-                done = self.counts.timed(command.write.rpc, done)
-                raft.propose(data, done if show is _as_it_is else lambda result: done(show(result)))
+                told = self.counts.timed(command.write.rpc, again)
+                raft.propose(data, told if show is _as_it_is else lambda result: told(show(result)))
             return
         try:
             target = self.target(command.datacenter)

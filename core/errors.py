@@ -129,7 +129,7 @@ _REMOTE: tuple[tuple[str, type[CtlError]], ...] = (
     ("No known Consul servers", Unavailable),
     ("Not ready to serve consistent reads", Unavailable),
     ("leadership lost while committing log", Unavailable),
-    ("leadership transfer in progress", Unavailable),
+    ("leadership transfer in progress", NoLeader),  # refused before it was appended: who leads next takes it
     ("timed out enqueuing operation", Unavailable),
     ("raft is already shutdown", Unavailable),
     ("rpc error getting client", Unsent),

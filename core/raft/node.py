@@ -185,7 +185,8 @@ class Node(Follower):
 
     def _check_open(self, leader: Leader) -> None:
         if leader.transfer_to:
-            raise Unavailable("leadership transfer in progress")
+            # In Consul's words for what its agents try again: nothing was appended.
+            raise NoLeader("No cluster leader: leadership transfer in progress")
         if self.installing is not None:
             raise Unavailable("a snapshot is being restored")
 
