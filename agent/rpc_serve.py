@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from agent.logs import get_logger
 from agent.rpc_mux import Mux
 from core.api.endpoint import Answer, Command, Errand, Question
-from core.api.remote import REMOTES, SERVICES
+from core.api import mesh
+from core.api.remote import OF_THE_MESH, REMOTES, SERVICES
 from core.api.remote_kinds import ReadRemote, Remote
 from core.codec import netrpc
 from core.codec.msgpack import DecodeError
@@ -141,6 +142,10 @@ class _Caller:
         method, seq = str(name, "utf-8", "surrogateescape"), header.get(b"Seq")
         remote = REMOTES.get(method)
         self._server.requests += 1
+        if method in OF_THE_MESH:
+            self._server.errors += 1
+            self._answer(netrpc.failure(method, seq, mesh.DISABLED))
+            return
         if remote is None:
             self._ended = True  # clients drop the stream after this error, and so does the reference
             self._answer(netrpc.failure(method, seq, _unknown(method)))

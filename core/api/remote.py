@@ -26,6 +26,16 @@ REMOTES: dict[str, Remote] = {
     )
 }
 
+# Methods of the service mesh. Agents of Consul's kind call them for endpoints of their own; with `connect`
+# off Consul's servers answer all of them with one text.
+OF_THE_MESH = frozenset(
+    (
+        *(f"ConnectCA.{name}" for name in ("ConfigurationGet", "ConfigurationSet", "Roots", "Sign")),
+        *(f"Intention.{name}" for name in ("Apply", "Check", "Get", "List", "Match")),
+        *("ConnectCA.SignIntermediate", "DiscoveryChain.Get"),
+    )
+)
+
 # All services of Consul's servers; of some of them no method is answered.
 SERVICES = frozenset(
     (

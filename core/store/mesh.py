@@ -208,8 +208,7 @@ def _normal_source(source: Row, destination: str) -> Row:
     else:
         precedence = 8 if name == "*" else 9
     normal = {**source, "Precedence": precedence, "Type": text(source, "Type") or "consul"}
-    if not text(source, "LegacyID"):
-        normal["LegacyMeta"] = None
+    normal["LegacyMeta"] = (source.get("LegacyMeta") or {}) if text(source, "LegacyID") else None
     for when in ("LegacyCreateTime", "LegacyUpdateTime"):
         if normal.get(when) == ZERO_TIME:
             normal[when] = None

@@ -258,6 +258,9 @@ def test_errors_keep_their_text_and_class(run: Any) -> None:
                 await cluster.pool.call(cluster.facts, "KVS.Nope", {})
             with pytest.raises(Invalid, match="rpc: service/method request ill-formed: NoDot"):
                 await cluster.pool.call(cluster.facts, "NoDot", {})
+            for method in ("ConnectCA.Roots", "Intention.Match", "DiscoveryChain.Get"):  # and the stream stays
+                with pytest.raises(Invalid, match="Connect must be enabled in order to use this endpoint"):
+                    await cluster.pool.call(cluster.facts, method, {})
             with pytest.raises(Unavailable, match="No path to datacenter"):
                 await cluster.get(b"x", datacenter="dc2")
             for error in (NoLeader(), Denied("Permission denied"), Denied("ACL not found")):

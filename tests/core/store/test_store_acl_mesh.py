@@ -245,6 +245,8 @@ def test_intentions_by_their_old_id(bench: Bench) -> None:
     intention(bench, "create", "web", "deny", LegacyID="i1")
     intention(bench, "update", "web", "allow", LegacyID="i1", ID="i1")
     assert sources(bench) == [("web", "allow", 9)]
+    row = bench.store.config_entry("service-intentions", "api")[1]
+    assert row is not None and row["Sources"][0]["LegacyMeta"] == {}  # as Consul 1.9.8 stores it, not nil
     assert "non-existent intention" in refused(intention(bench, "update", "web", "allow", ID="i2"))
     intention(bench, "delete", "", ID="i1")
     assert sources(bench) == []
