@@ -69,7 +69,7 @@ class _Line(Mux):
         super().__init__(loop, True, pool.settings.session)
         self._pool = pool
         self._idle: list[_Call] = []
-        self._busy: set[_Call] = set()
+        self._busy: dict[_Call, None] = {}  # (in the order of their beginning)
         self._seq = 0
         self.used_at = loop.time()
 
@@ -89,7 +89,7 @@ class _Line(Mux):
         self._seq += 1
         call.seq, call.done = self._seq, done
         call.timer = self.loop.call_later(seconds, self._late, call)
-        self._busy.add(call)
+        self._busy[call] = None
         self.session.send(call.stream, netrpc.request(method, call.seq, body))
         self.wake()
         return call
@@ -115,7 +115,7 @@ class _Line(Mux):
 
     def _over(self, call: _Call, outcome: object) -> None:
         self.used_at = self.loop.time()
-        self._busy.discard(call)
+        self._busy.pop(call, None)
         call.tell(outcome)
 
     def event(self, stream: Stream, kind: int, data: bytes) -> None:
