@@ -15,7 +15,6 @@ from core.errors import CtlError
 from core.raft.messages import (
     KINDS,
     UNEXPECTED_COMMAND,
-    PreVoteReply,
     Request,
     RequestPreVote,
     Response,
@@ -36,6 +35,10 @@ class Listener(Protocol):
     """Who hears what became of requests."""
 
     def heard(self, message: Response | Unreachable) -> None: ...
+
+    def knows_no_pre_vote(self, request: RequestPreVote) -> None:
+        """The other server cannot answer this one; what it would say must be found out another way."""
+        ...
 
     def encode(self, request: Request) -> bytes: ...
 
@@ -112,7 +115,7 @@ class Lane:
             response.request = request
             self._listener.heard(response)
         elif isinstance(request, RequestPreVote) and error.startswith(UNEXPECTED_COMMAND):
-            self._listener.heard(_granted(request))
+            self._listener.knows_no_pre_vote(request)
         else:
             self.error = error
             self._listener.heard(Unreachable(request))
@@ -123,18 +126,14 @@ class Lane:
         if self._closed:
             return
         if not line.knows_pre_vote and len(waiting) == 1 and isinstance(waiting[0], RequestPreVote):
-            # Consul 1.9.8 hangs up at a question that it does not know: it would not have refused. The
-            # vote itself follows at once, so nothing may stand in the way of dialling again.
-            self._loop.call_soon(self._listener.heard, _granted(waiting[0]))
+            # Consul 1.9.8 hangs up at a question that it does not know. The vote itself may follow at once,
+            # so nothing must stand in the way of dialling again.
+            self._loop.call_soon(self._listener.knows_no_pre_vote, waiting[0])
             return
         self.error = error
         if waiting:
             self._pause()
         self._fail(waiting)
-
-
-def _granted(request: RequestPreVote) -> PreVoteReply:
-    return PreVoteReply(request.term - 1, True, request=request)
 
 
 class _Line(asyncio.Protocol):

@@ -9,7 +9,7 @@ Servers are told apart by id. Where one lives is asked anew at every dial: addre
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from agent.logs import get_logger
@@ -25,7 +25,9 @@ from core.raft.messages import (
     AppendEntries,
     InstallReply,
     InstallSnapshot,
+    PreVoteReply,
     Request,
+    RequestPreVote,
     Response,
     Unreachable,
     encode_request,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from agent.raft import RaftService
 
 DIAL_TIMEOUT = 2.0  # seconds
+_ASK_TIMEOUT = 1.0  # seconds that a server may take to name its leader
 
 AddressOf = Callable[[str, str], "ServerFacts | None"]
 
@@ -61,6 +64,8 @@ class RaftTransport:
         self._watch: LeaderWatch
         self._header: dict[str, object] = {}
         self._closed = False
+        # What a server names as its leader, "" if it has none. Raises CtlError.
+        self.leader_of: Callable[[ServerFacts], Awaitable[str]] | None = None
         self.on_gone: Callable[[str], None] = lambda address: None  # a connection from there has ended
 
     def attach(self, raft: RaftService) -> None:
@@ -138,6 +143,20 @@ class RaftTransport:
         if not self._closed:
             self._raft.deliver(source, message)
 
+    async def would_grant(self, server_id: str, address: str, request: RequestPreVote) -> bool:
+        """What a server that knows no pre-vote would answer: it refuses votes while it follows a leader.
+
+        Taking it for granted instead (as raft 1.7 does) would let every restart of ours depose a leader
+        of an older version, which is slow to call again those who were away."""
+        target = self.locate(server_id, address)
+        if target is None or self.leader_of is None:
+            return True
+        try:
+            async with asyncio.timeout(_ASK_TIMEOUT):
+                return await self.leader_of(target) in ("", request.candidate)
+        except (CtlError, TimeoutError):
+            return True  # it does not even say that: then it shall not stand in the way
+
     def encode_request(self, request: Request) -> bytes:
         return encode_request(request, self._header)
 
@@ -204,6 +223,7 @@ class _Peer:
         self._entries = Lane(self, loop)
         self._votes = Lane(self, loop)
         self._snapshot: asyncio.Task[None] | None = None
+        self._pre_vote: asyncio.Task[None] | None = None
         self._target: ServerFacts | None = None
         self._address = ""
         self._loop = loop
@@ -229,6 +249,13 @@ class _Peer:
     def heard(self, message: Response | Unreachable) -> None:
         self._transport.deliver(self._id, message)
 
+    def knows_no_pre_vote(self, request: RequestPreVote) -> None:
+        self._pre_vote = self._loop.create_task(self._answer_pre_vote(request))
+
+    async def _answer_pre_vote(self, request: RequestPreVote) -> None:
+        granted = await self._transport.would_grant(self._id, self._address, request)
+        self.heard(PreVoteReply(request.term - 1, granted, request=request))
+
     def encode(self, request: Request) -> bytes:
         return self._transport.encode_request(request)
 
@@ -247,8 +274,9 @@ class _Peer:
     def close(self) -> None:
         for lane in (self._beats, self._entries, self._votes):
             lane.close()
-        if self._snapshot is not None:
-            self._snapshot.cancel()
+        for task in (self._snapshot, self._pre_vote):
+            if task is not None:
+                task.cancel()
 
     async def _send_snapshot(self, address: str, request: InstallSnapshot) -> None:
         message: Response | Unreachable

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from agent.logs import get_logger
 from agent.rpc_mux import Mux
-from core.api.endpoint import Answer, Command, Errand, Question
 from core.api import mesh
+from core.api.endpoint import Answer, Command, Errand, Question
 from core.api.remote import OF_THE_MESH, REMOTES, SERVICES
 from core.api.remote_kinds import ReadRemote, Remote
 from core.codec import netrpc

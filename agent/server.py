@@ -68,6 +68,7 @@ class Server:
         self._calls = agent.calls
         self._transport = transport
         transport.on_gone = cluster.lan.look_at
+        transport.leader_of = self._leader_of
         self._cluster = cluster
         self._sessions = Sessions(self.store, raft, agent.datacenter, agent.world, self._log)
         self._limits = RequestLimits(agent.world, config)
@@ -183,6 +184,9 @@ class Server:
     async def _peers(self, server: ServerFacts) -> list[str]:
         found = await self._cluster.pool.call(server, "Status.Peers", {})
         return [wire.text(address) for address in found or ()]
+
+    async def _leader_of(self, server: ServerFacts) -> str:
+        return wire.text(await self._cluster.pool.call(server, "Status.Leader", {}))
 
     async def _raft_stats(self, server: ServerFacts) -> RaftStats:
         found = await self._cluster.pool.call(server, "Status.RaftStats", {})

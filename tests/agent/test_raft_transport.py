@@ -17,6 +17,8 @@ from agent.dial import Dialer
 from agent.raft_transport import RaftTransport, configured
 from agent.rpc import RAFT, Peer
 from agent.snapshots import MemorySnapshots, SnapshotMeta
+from core.errors import Unsent
+from core.node.servers import ServerFacts
 from core.raft.configuration import Configuration, Server
 from core.raft.messages import (
     AppendEntries,
@@ -199,6 +201,33 @@ def test_a_peer_that_knows_no_pre_vote_counts_as_granting(how: str) -> None:
                 await until(lambda: service.heard)
                 vote = service.take()
                 assert isinstance(vote, VoteReply) and vote.granted
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("leader", "granted"), [("127.0.0.1:8300", True), ("127.0.0.2:8300", False), ("", True), (None, True)]
+)
+def test_a_peer_without_pre_vote_refuses_while_it_follows_a_leader(leader: str | None, granted: bool) -> None:
+    """As Consul 1.9.8 refuses the vote itself; None: it does not say whom it follows."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async for _ in one_by_one(reader):
+            return
+
+    async def leader_of(server: ServerFacts) -> str:
+        assert (server.id, server.address) == ("them", "127.0.0.1")
+        if leader is None:
+            raise Unsent("it cannot be asked")
+        return leader
+
+    async def test() -> None:
+        async with other(talk) as (service, made):
+            made.leader_of = leader_of
+            made.send("them", "", RequestPreVote(4, service.address, 1, 1))
+            await until(lambda: service.heard)
+            reply = service.take()
+            assert isinstance(reply, PreVoteReply) and reply.granted is granted
 
     run(test)
 
