@@ -1,10 +1,12 @@
-"""What tests can do by hand: `python -m tests sim --seed N` runs one Raft simulation again."""
+"""What tests can do by hand: `python -m tests sim --seed N` runs one Raft simulation again, and
+`python -m tests compare --consul PATH` asks a Consul and an agent of ours the same."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
+from tests.compare import run as compare_run
 from tests.sim import raft_run
 from tests.sim.raft_run import Outcome
 
@@ -20,6 +22,9 @@ def main() -> int:
     sim.add_argument("--variant", choices=list(raft_run.VARIANTS), default="", help="a Raft that is broken")
     sim.add_argument("--trace", action="store_true", help="print all that happens")
     sim.set_defaults(run=simulate)
+    compare_run.add_arguments(
+        commands.add_parser("compare", help="ask a Consul and an agent the same, and print how they differ")
+    )
     chosen = parser.parse_args()
     return int(chosen.run(chosen))
 
