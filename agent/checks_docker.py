@@ -16,7 +16,7 @@ import msgspec
 
 from agent.checks_client import Connecting, Exchange, Response, Target, build_request, fetch
 from agent.checks_net import Dialer, NetError
-from core.codec.duration import SECOND, show
+from core.codec.duration import SECOND, quote, show
 from core.node.checks import Result, Tail, status_of_exit
 from core.node.definitions import CheckDefinition
 from core.store.structs import CRITICAL
@@ -100,9 +100,10 @@ class DockerProbe:
         def sink(data: bytes) -> None:
             (frames.feed if exchange.response.code == 200 else refusal.write)(data)
 
-        request = self._engine.request("POST", f"/exec/{exec_id}/start", {"Detach": False, "Tty": False})
+        path = f"/exec/{exec_id}/start"
+        request = self._engine.request("POST", path, {"Detach": False, "Tty": False})
         exchange = Exchange(request, False, sink)
-        response = await self._fetch(what, exchange, deadline)
+        response = await self._fetch(what, "POST", path, exchange, deadline)
         if response.code == 200:
             return response.complete
         if response.code == 404:
@@ -135,14 +136,17 @@ class DockerProbe:
     ) -> tuple[Response, str]:
         tail = Tail(_ANSWER_MAX)
         exchange = Exchange(self._engine.request(method, path, body), False, tail.write)
-        response = await self._fetch(what, exchange, deadline)
+        response = await self._fetch(what, method, path, exchange, deadline)
         return response, tail.text()
 
-    async def _fetch(self, what: str, exchange: Exchange, deadline: float) -> Response:
+    async def _fetch(
+        self, what: str, method: str, path: str, exchange: Exchange, deadline: float
+    ) -> Response:
         try:
             return await fetch(exchange, self._engine.connect, deadline)
         except NetError as error:
-            raise _DockerError(f"{what} for container {self._container}: {error}") from error
+            asked = self._engine.shown(method, path)
+            raise _DockerError(f"{what} for container {self._container}: {asked}{error}") from error
 
     def _decode(self, answer: str, what: str) -> _Exec:
         try:
@@ -178,6 +182,13 @@ class _Engine:
             return build_request(method, target, [], "", b"")
         headers = [("Content-Type", "application/json")]
         return build_request(method, target, headers, "", msgspec.json.encode(body))
+
+    def shown(self, method: str, path: str) -> str:
+        """How an error about a request begins (in Go's words), "" if no engine can be asked."""
+        if self._scheme not in ("unix", "tcp"):
+            return ""
+        rest = quote_plus(self._rest) if self._scheme == "unix" else self._rest.rstrip("/")
+        return f"{method.capitalize()} {quote(f'http://{rest}{path}')}: "
 
     def connect(self, factory: Callable[[], Exchange]) -> Connecting:
         """A new connection."""

@@ -6,7 +6,16 @@ import asyncio
 from collections.abc import Callable
 from urllib.parse import urljoin
 
-from agent.checks_client import Connecting, Exchange, Response, Target, build_request, fetch
+from agent.checks_client import (
+    BadRequest,
+    Connecting,
+    Exchange,
+    Response,
+    Target,
+    build_request,
+    fetch,
+    host_and_port,
+)
 from agent.checks_net import Dialer, NetError, TlsOptions
 from core.codec.duration import quote
 from core.node.checks import Result, Tail, status_of_http
@@ -16,6 +25,7 @@ from core.store.structs import CRITICAL
 USER_AGENT = "Consul Health Check"
 ACCEPT = "text/plain, text/*, */*"
 
+_DEFAULTED = ("user-agent", "accept")
 _REDIRECTS_MAX = 10
 _TO_GET = (301, 302, 303)
 _AS_IS = (307, 308)
@@ -36,13 +46,13 @@ class HttpProbe:
         self._output_size = output_size
         self._host = ""
         self._headers: list[tuple[str, str]] = []
-        given = {name.lower() for name in definition.header}
+        given = {name.lower() for name, values in definition.header.items() if next(iter(values), "")}
         if "user-agent" not in given:
             self._headers.append(("User-Agent", USER_AGENT))
         for name, values in definition.header.items():
             if name.lower() == "host":
                 self._host = next(iter(values), "")
-            else:
+            elif name.lower() in given or name.lower() not in _DEFAULTED:
                 self._headers += [(name, value) for value in values]
         if "accept" not in given:
             self._headers.append(("Accept", ACCEPT))
@@ -63,14 +73,19 @@ class HttpProbe:
                     method, body = "HEAD" if method == "HEAD" else "GET", b""
                 elif response.code not in _AS_IS:
                     return self._judge(response, tail)
-                before, target = target, Target(urljoin(target.url, response.location))
+                shown = _moved(target, response.location)
+                before, target = target, Target(shown)
                 if "//" in response.location:  # Go keeps the Host header for relative locations only
                     host = ""
                 if not _same_site(before.host, target.host):
                     headers = [pair for pair in headers if pair[0].lower() not in _PRIVATE]
+                shown = response.location
             raise NetError(f"stopped after {_REDIRECTS_MAX} redirects")
+        except BadRequest as error:
+            return Result(CRITICAL, str(error))
         except NetError as error:
-            return Result(CRITICAL, f"{method.capitalize()} {quote(shown)}: {error}")
+            verb = self._method[:1] + self._method[1:].lower()
+            return Result(CRITICAL, f"{verb} {quote(shown)}: {error}")
 
     async def _ask(
         self,
@@ -92,11 +107,21 @@ class HttpProbe:
                 target.host, target.port, factory, self._tls if target.secure else None
             )
 
-        return await fetch(exchange, opener, deadline), tail
+        return await fetch(exchange, opener, deadline, target.dialed), tail
 
     def _judge(self, response: Response, tail: Tail) -> Result:
         output = f"HTTP {self._method} {self._url}: {response.status_text} Output: {tail.text()}"
         return Result(status_of_http(response.code), output)
+
+
+def _moved(before: Target, location: str) -> str:
+    """The URL that a Location header leads to."""
+    try:
+        host_and_port(location)
+        return urljoin(before.url, location)
+    except (BadRequest, ValueError) as error:
+        why = error if isinstance(error, BadRequest) else f"parse {quote(location)}: {error}"
+        raise NetError(f"failed to parse Location header {quote(location)}: {why}") from error
 
 
 def _same_site(before: str, after: str) -> bool:

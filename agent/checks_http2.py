@@ -53,6 +53,7 @@ _KNOWN_HTTP = {str(int(code)) for code in HTTPStatus}
 _FROM_HTTP = {"400": 13, "401": 16, "403": 7, "404": 12, "429": 14, "502": 14, "503": 14, "504": 14}
 """gRPC codes of HTTP statuses (gRPC's http-grpc-status-mapping); others are Unknown."""
 
+_NO_CONNECTION = "all SubConns are in TransientFailure, latest connection error: "
 _MESSAGE_MAX = 64 * 1024
 _PING = b"ctlcheck"
 
@@ -64,6 +65,7 @@ class _Client(asyncio.Protocol):
     def __init__(self) -> None:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.error = ""
+        self.connected = False  # it has answered in HTTP/2
         self._h2 = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
         self._transport: asyncio.Transport | None = None
 
@@ -89,6 +91,7 @@ class _Client(asyncio.Protocol):
         except (ProtocolError, UnicodeDecodeError) as error:
             self.fail(str(error) or "protocol error")
             return
+        self.connected = self.connected or bool(events)
         for event in events:
             if isinstance(event, ConnectionTerminated):
                 self.fail(f"connection closed by the server: error code {event.error_code}")
@@ -188,10 +191,16 @@ class GrpcProbe:
         except TimeoutError:
             return Result(CRITICAL, _rpc_error(4, "context deadline exceeded"))
         except NetError as error:
-            inner = quote(f"transport: Error while dialing {error}")
-            return Result(CRITICAL, _rpc_error(14, f"connection error: desc = {inner}"))
+            what = (
+                "Error while dialing"
+                if str(error).startswith("dial ")
+                else "authentication handshake failed:"
+            )
+            inner = quote(f"transport: {what} {error}")
+            return Result(CRITICAL, _rpc_error(14, f"{_NO_CONNECTION}connection error: desc = {inner}"))
         if call.error:
-            return Result(CRITICAL, _rpc_error(14, call.error))
+            text = call.error if call.connected else f"{_NO_CONNECTION}connection closed"
+            return Result(CRITICAL, _rpc_error(14, text))
         return self._judge(call)
 
     def _judge(self, call: _Health) -> Result:

@@ -102,7 +102,7 @@ class Dialer:
         """The addresses of a host, at least one."""
         if host in ("", "localhost"):  # RFC 6761 6.3; by far the most frequent target
             return ["127.0.0.1", "::1"]
-        if _is_numeric(host):
+        if is_numeric(host):
             return [host]
         key = (host, kind)
         lookup = self._lookups.get(key)
@@ -144,15 +144,15 @@ def split_address(address: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         raise NetError(f"dial tcp: address {address}: too many colons in address")
-    if port.isascii() and port.isdigit():
+    if port.isascii() and port.removeprefix("-").isdigit():
         number = int(port)
-        if number > 65535:
+        if not 0 <= number <= 65535:
             raise NetError(f"dial tcp: address {port}: invalid port")
         return host, number
     try:
         return host, socket.getservbyname(port)
     except (OSError, ValueError):
-        raise NetError(f"dial tcp: lookup tcp/{port}: Servname not supported for ai_socktype") from None
+        raise NetError(f"dial tcp: address tcp/{port}: unknown port") from None
 
 
 def host_port(ip: str, port: int) -> str:
@@ -160,7 +160,8 @@ def host_port(ip: str, port: int) -> str:
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
 
 
-def _is_numeric(host: str) -> bool:
+def is_numeric(host: str) -> bool:
+    """Whether a host is an address, so that no name has to be looked up."""
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             socket.inet_pton(family, host.partition("%")[0])

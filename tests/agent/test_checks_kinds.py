@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import re
 import socket
 import time
 from collections.abc import Callable, Coroutine
@@ -181,11 +180,11 @@ def test_http_connection_refused(run: Run) -> None:
     [
         ({"http": "ftp://h/"}, 'Get "ftp://h/": unsupported protocol scheme "ftp"'),
         ({"http": "http:///x"}, 'Get "http:///x": http: no Host in request URL'),
-        (
-            {"http": "http://h:99999/"},
-            re.compile(r'Get "http://h:99999/": parse "http://h:99999/": Port out of'),
-        ),
-        ({"http": "http://h/", "method": "G T"}, 'G t "http://h/": net/http: invalid method "G T"'),
+        ({"http": "http://h:99999/"}, 'Get "http://h:99999/": dial tcp: address 99999: invalid port'),
+        ({"http": "http://h:abc/"}, 'parse "http://h:abc/": invalid port ":abc" after host'),
+        ({"http": "http://[::1:80/"}, "parse \"http://[::1:80/\": missing ']' in host"),
+        ({"http": "://x"}, 'parse "://x": missing protocol scheme'),
+        ({"http": "http://h/", "method": "G T"}, 'net/http: invalid method "G T"'),
         (
             {"http": "http://h/", "header": {"X": ["a\r\nY: b"]}},
             'Get "http://h/": net/http: invalid header field value for "X"',
@@ -196,10 +195,9 @@ def test_http_connection_refused(run: Run) -> None:
         ),
     ],
 )
-def test_http_that_cannot_be_asked(fields: dict[str, Any], text: str | re.Pattern[str]) -> None:
-    status, output = asyncio.run(once(**fields))
-    assert status == "critical"
-    assert output == text if isinstance(text, str) else text.match(output)
+def test_http_that_cannot_be_asked(fields: dict[str, Any], text: str) -> None:
+    """In the words of Consul 1.9.8."""
+    assert asyncio.run(once(**fields)) == ("critical", text)
 
 
 def test_http_name_that_does_not_exist(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,7 +298,7 @@ def test_http_redirects(run: Run) -> None:
             assert [request.split(b" ")[0] for request in server.requests] == [b"POST", b"POST"]
             server.requests.clear()
             status, output = await once(http=base + "/loop")
-            assert (status, output) == ("critical", f'Get "{base}/loop": stopped after 10 redirects')
+            assert (status, output) == ("critical", 'Get "/loop": stopped after 10 redirects')
             assert len(server.requests) == 10
             status, output = await once(http=base + "/1", disable_redirects=True)
             assert (status, output) == ("critical", f"HTTP GET {base}/1: 301 X Output: ")
@@ -551,7 +549,8 @@ def test_grpc_over_tls_and_refused(run: Run, tmp_path: Path) -> None:
         port = closed_port()
         assert await once(grpc=f"127.0.0.1:{port}") == (
             "critical",
-            'rpc error: code = Unavailable desc = connection error: desc = "transport: Error while dialing '
+            "rpc error: code = Unavailable desc = all SubConns are in TransientFailure, "
+            'latest connection error: connection error: desc = "transport: Error while dialing '
             f'dial tcp 127.0.0.1:{port}: connect: connection refused"',
         )
 
@@ -628,12 +627,16 @@ def test_docker(run: Run, tmp_path: Path) -> None:
 def test_docker_that_is_not_there(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "none.sock"
     monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
-    text = f"create exec failed for container web: dial unix {path}: connect: no such file or directory"
+    failed = "create exec failed for container web: "
+    host = str(path).replace("/", "%2F")
+    text = f'{failed}Post "http://{host}/containers/web/exec": dial unix {path}: connect: '
+    text += "no such file or directory"
     assert run(once(**docker())) == ("critical", text)
     port = closed_port()
-    text = f"create exec failed for container web: dial tcp 127.0.0.1:{port}: connect: connection refused"
+    text = f'{failed}Post "http://127.0.0.1:{port}/containers/web/exec": dial tcp 127.0.0.1:{port}: '
+    text += "connect: connection refused"
     assert run(once(CheckSettings(docker_host=f"tcp://127.0.0.1:{port}"), **docker())) == ("critical", text)
-    text = "create exec failed for container web: unable to parse docker host `pigeon`"
+    text = f"{failed}unable to parse docker host `pigeon`"
     assert run(once(CheckSettings(docker_host="pigeon"), **docker())) == ("critical", text)
 
 
