@@ -34,7 +34,11 @@ _LOGINS = frozenset(
         "ACL.BindingRuleSet",
         "ACL.BindingRuleDelete",
         "ACL.Login",
+        "ACL.Logout",
     )
+)
+_READS_OF_LOGINS = frozenset(
+    ("ACL.AuthMethodRead", "ACL.AuthMethodList", "ACL.BindingRuleRead", "ACL.BindingRuleList")
 )
 NO_LOCAL_TOKENS = "Local tokens are disabled"
 ONLY_PRIMARY = "Invalid Auth Method: TokenLocality 'global' can only be used in the primary datacenter"
@@ -54,7 +58,7 @@ class Primary:
         """Whether work that was asked for here is for the primary datacenter. Invalid for what cannot be
         done without local tokens. `leads`: we are the leader, so a token that is not here is not ours."""
         if isinstance(work, Question):
-            return not self._local_tokens and work.read.rpc in _READS_OF_TOKENS and self._here(work.options)
+            return not self._local_tokens and self._here(work.options) and self._reads_tokens(work.read.rpc)
         if not self._here(work):
             return False
         rpc = work.write.rpc if isinstance(work, Command) else work.action.rpc
@@ -72,6 +76,12 @@ class Primary:
 
     def _here(self, work: Any) -> bool:
         return work.datacenter in ("", self._own)
+
+    @staticmethod
+    def _reads_tokens(rpc: str) -> bool:
+        if rpc in _READS_OF_LOGINS:
+            raise Invalid(NO_LOGINS)
+        return rpc in _READS_OF_TOKENS
 
     def _sets_global_token(self, args: Any) -> bool:
         if args.acl_token.local and not self._local_tokens:

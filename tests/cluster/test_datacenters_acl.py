@@ -161,7 +161,11 @@ def test_tokens_of_one_datacenter(federation: Federation) -> None:
 
 def test_logins_need_tokens_of_the_datacenter(federation: Federation) -> None:
     answer = federation.dc3["s1"].http("POST", "/v1/acl/login", b'{"AuthMethod": "m", "BearerToken": "x"}')
-    assert "Token replication is required for auth methods to function" in answer.text
+    text = "Token replication is required for auth methods to function"
+    assert text in answer.text
+    for agent in federation.dc3.agents:
+        answer = agent.http("GET", "/v1/acl/auth-methods")
+        assert answer.status == 500 and text in answer.text
 
 
 def test_config_entries_are_the_primary_datacenters(federation: Federation) -> None:

@@ -129,6 +129,11 @@ def test_without_copies_the_primary_knows_the_tokens() -> None:
     assert not made.owns(ask(acl_policies.READ))
     with pytest.raises(Invalid, match="Local tokens are disabled"):
         made.owns(do(acl_token_write.SET, ACLTokenSetRequest(ACLToken(local=True))))
-    for action in (acl_methods.SET_METHOD, acl_methods.SET_RULE, acl_login.LOGIN):
+    actions = (acl_methods.SET_METHOD, acl_methods.SET_RULE, acl_login.LOGIN, acl_login.LOGOUT)
+    works: list[Any] = [do(one) for one in actions]
+    works += [ask(one) for one in (acl_methods.READ_METHOD, acl_methods.LIST_METHODS, acl_methods.LIST_RULES)]
+    for work in works:
         with pytest.raises(Invalid, match="Token replication is required"):
-            made.owns(do(action))
+            made.owns(work)
+    assert not made.owns(ask(acl_methods.LIST_METHODS, datacenter="dc3"))
+    assert not owner().owns(ask(acl_methods.LIST_METHODS))
