@@ -199,22 +199,33 @@ class Calls:
             await self._learn(question, question.options.datacenter)
         options = question.options
         if not self.here(question):
-            return await self._relayed(self.target(options.datacenter), question)
+            return await self._relayed(question)
         if options.require_consistent:
             await self.verify()
         answer = await self._waited(question)
         if self._too_stale(question, answer):
             fresh = replaced(question, allow_stale=False)
-            return await self._relayed(self.target(options.datacenter), fresh)
+            return await self._relayed(fresh)
         return answer
 
     def _too_stale(self, question: Question, answer: Answer) -> bool:
         longest = question.options.max_stale_duration
         return bool(longest) and question.options.allow_stale and answer.last_contact > longest
 
-    async def _relayed(self, server: ServerFacts, question: Question) -> Answer:
+    async def _relayed(self, question: Question) -> Answer:
+        datacenter = question.options.datacenter
+        until = self._world.now() + self._wait_seconds(question)
+        far = self.router.servers(datacenter) if self.router is not None else None
+        for _ in range(len(far or ()) - 1):  # all servers there are asked before it counts as lost
+            try:
+                return await self._asked(self.target(datacenter), question, until)
+            except (Unsent, Lost):
+                continue  # that one comes last now
+        return await self._asked(self.target(datacenter), question, until)
+
+    async def _asked(self, server: ServerFacts, question: Question, until: float) -> Answer:
         question = self._abroad(server, question)
-        answer = await self._way().ask(server, question, self._wait_seconds(question))
+        answer = await self._way().ask(server, question, max(0.0, until - self._world.now()))
         if self._too_stale(question, answer):
             return await self._way().ask(server, replaced(question, allow_stale=False), 0.0)
         return answer

@@ -183,6 +183,7 @@ class Cluster:
     def _heard(self, event: GossipEvent) -> None:
         if isinstance(event, MemberEvent):
             self._members_changed()
+            self._cut_off(event)
         elif isinstance(event, UserEvent):
             self.events.take(event)
         for callback in self._on_lan:
@@ -192,10 +193,14 @@ class Cluster:
         if isinstance(event, MemberEvent) and self.wan is not None:
             found = (server_facts(member) for member in self.wan.members())
             self.router.update(facts for facts in found if facts is not None)
-            for member in event.members if event.kind == FAIL else ():
-                gone = server_facts(member)
-                if gone is not None and gone.datacenter != self._agent.datacenter:
-                    self.pool.drop(gone)
+            self._cut_off(event)
+
+    def _cut_off(self, event: MemberEvent) -> None:
+        """Calls to servers that have failed are over: the kernel of one that hangs would keep them."""
+        for member in event.members if event.kind == FAIL else ():
+            gone = server_facts(member)
+            if gone is not None:
+                self.pool.drop(gone)
 
     def _members_changed(self) -> None:
         agent = self._agent

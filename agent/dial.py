@@ -52,7 +52,7 @@ class Dialer:
         """Connect to a server of `datacenter` for what `first_byte` stands for, within TLS if the agent
         verifies outgoing connections. Raises Unsent."""
         peer = Peer(address, port)
-        if self._is_far(datacenter):
+        if self.is_far(datacenter):
             timeout = min(timeout, FAR_DIAL_SECONDS)
         try:
             async with asyncio.timeout(timeout):
@@ -63,7 +63,8 @@ class Dialer:
             words = _words(error)
             raise Unsent(f"dial tcp {peer}: {words}") from None
 
-    def _is_far(self, datacenter: str) -> bool:
+    def is_far(self, datacenter: str) -> bool:
+        """Whether this is another datacenter than our own."""
         return bool(self._datacenter) and datacenter != self._datacenter
 
     async def _connect(
@@ -74,7 +75,7 @@ class Dialer:
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             prepare(sock)
-            if self._is_far(datacenter) and hasattr(socket, "TCP_USER_TIMEOUT"):
+            if self.is_far(datacenter) and hasattr(socket, "TCP_USER_TIMEOUT"):
                 silence = int(FAR_SILENCE_SECONDS * 1000)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, silence)
             if self._source and (":" in self._source) == (":" in address):

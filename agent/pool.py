@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from agent.rpc import MULTIPLEX
+from agent.rpc import MULTIPLEX, Peer
 from agent.rpc_mux import Mux
 from core.api.blocking import DEFAULT_WAIT, MAX_WAIT
 from core.codec import netrpc
@@ -27,17 +27,20 @@ CALLING = "rpc error making call: "
 CONNECTING = "rpc error getting client: failed to get conn: "
 
 Done = Callable[[object], None]
+_Key = tuple[str, int, str]  # address, port, datacenter
 
 
 class PoolSettings(Struct, frozen=True):
     """Seconds: `call_timeout` for an answer (limits.rpc_client_timeout; blocking queries wait longer by
-    what they ask for and `hold`), `idle` until an unused connection is closed."""
+    what they ask for and `hold`), `idle` until an unused connection is closed. `far`: to another datacenter a
+    server that hangs is found out while a caller still waits, so that another one there can be asked."""
 
     call_timeout: float = 60.0
     hold: float = 7.0
     idle: float = 127.0
     idle_streams: int = 64
     session: Settings = Settings()
+    far: Settings = Settings(keep_alive=3.0, ping_timeout=5.0)
 
 
 class _Call:
@@ -65,9 +68,10 @@ class _Call:
 class _Line(Mux):
     """The connection to one server."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, pool: Pool) -> None:
-        super().__init__(loop, True, pool.settings.session)
-        self._pool = pool
+    def __init__(self, loop: asyncio.AbstractEventLoop, pool: Pool, key: _Key) -> None:
+        self._far = pool.is_far(key)
+        super().__init__(loop, True, pool.settings.far if self._far else pool.settings.session)
+        self._pool, self._key = pool, key
         self._idle: list[_Call] = []
         self._busy: dict[_Call, None] = {}  # (in the order of their beginning)
         self._seq = 0
@@ -164,11 +168,11 @@ class _Line(Mux):
     def lost(self, why: str) -> None:
         self._pool.forget(self)
         self._idle.clear()
+        if self._far:
+            address, port, datacenter = self._key
+            why = f"{why} (server {Peer(address, port)} in {datacenter})"
         for call in list(self._busy):
             self._over(call, Lost(CALLING + why))
-
-
-_Key = tuple[str, int, str]
 
 
 class Pool:
@@ -235,6 +239,10 @@ class Pool:
         if line is not None:
             line.abort()
 
+    def is_far(self, key: _Key) -> bool:
+        """Whether that server is one of another datacenter."""
+        return self._dialer.is_far(key[2])
+
     def forget(self, line: _Line) -> None:
         """A connection is over."""
         for key, known in list(self._lines.items()):
@@ -274,7 +282,7 @@ class Pool:
         address, port, datacenter = key
         try:
             _, line = await self._dialer.connect(
-                address, port, MULTIPLEX, lambda: _Line(self._loop, self), datacenter
+                address, port, MULTIPLEX, lambda: _Line(self._loop, self, key), datacenter
             )
         except Unsent as error:
             raise Unsent(CONNECTING + str(error)) from None

@@ -19,6 +19,7 @@ from core.codec.duration import MILLISECOND, SECOND
 from core.errors import CtlError, Denied, Lost, NoLeader, TooManyRequests, Unavailable, Unsent
 from core.gossip.member import ALIVE
 from core.node.servers import ServerFacts
+from core.node.wan import Router
 from core.store.state import Store
 
 GET = KeyRequest(b"k")
@@ -165,6 +166,42 @@ def test_a_client_agent_goes_on_to_the_next_server() -> None:
             await here.read(question())
 
     run(scene())
+
+
+def test_all_servers_of_another_datacenter_are_asked_before_it_counts_as_lost() -> None:
+    """Also when the first took longer to fail than a call is held."""
+
+    async def main() -> None:
+        made, far = calls(Raft(), hold=0.0)
+        found = [ServerFacts(name, name, "dc2", "127.0.0.9", 8300, ALIVE) for name in ("a", "b", "c")]
+        router = made.router = Router("dc1", World(seed=1).random, 0.0)
+        router.update(found)
+        order = [one.id for one in router.servers("dc2") or ()]
+
+        class Failing(FarServers):
+            async def ask(self, server: ServerFacts, question: Question, seconds: float) -> Answer:
+                self.waits.append(seconds)
+                try:
+                    return await super().ask(server, question, seconds)
+                except CtlError:
+                    router.failed(server)
+                    raise
+
+            waits: list[float] = []
+
+        far = made.relay = Failing()  # type: ignore[assignment]
+        far.answers = [Lost("keepalive timeout"), Unsent("refused")]
+        answer = await made.read(question(datacenter="dc2", min_query_index=5, max_query_time=SECOND))
+        assert answer.value == "far"
+        assert [name for name, _ in far.asked] == order
+        assert far.waits == sorted(far.waits, reverse=True)  # who waited for one waits less for the next
+        far.asked.clear()
+        far.answers = [Lost("1"), Lost("2"), Lost("3"), Lost("4")]
+        with pytest.raises(Lost, match="3"):
+            await made.read(question(datacenter="dc2"))
+        assert sorted(name for name, _ in far.asked) == ["a", "b", "c"]
+
+    run(main())
 
 
 def test_a_write_that_was_told_is_told_again_when_that_is_safe() -> None:

@@ -258,7 +258,11 @@ def test_errors_keep_their_text_and_class(run: Any) -> None:
                 await cluster.pool.call(cluster.facts, "KVS.Nope", {})
             with pytest.raises(Invalid, match="rpc: service/method request ill-formed: NoDot"):
                 await cluster.pool.call(cluster.facts, "NoDot", {})
-            for method in ("ConnectCA.Roots", "Intention.Match", "DiscoveryChain.Get"):  # and the stream stays
+            for method in (
+                "ConnectCA.Roots",
+                "Intention.Match",
+                "DiscoveryChain.Get",
+            ):  # and the stream stays
                 with pytest.raises(Invalid, match="Connect must be enabled in order to use this endpoint"):
                     await cluster.pool.call(cluster.facts, method, {})
             with pytest.raises(Unavailable, match="No path to datacenter"):
@@ -433,6 +437,28 @@ def test_a_silent_server_is_given_up(run: Any) -> None:
         silent.close()
 
     run(main())
+
+
+def test_a_server_far_away_that_hangs_is_found_out_sooner(run: Any) -> None:
+    """Its kernel takes everything in, as that of a stopped process does; who waits has others to ask."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        silent = socket.create_server((HOST, 0))
+        port = silent.getsockname()[1]
+        far = Settings(keep_alive=0.05, ping_timeout=0.05)
+        pool = Pool(loop, Dialer(loop, None, datacenter="dc1"), PoolSettings(far=far))
+        with pytest.raises(Lost, match=rf"keepalive timeout \(server {HOST}:{port} in dc2\)"):
+            await pool.ping(ServerFacts("id", "s1", "dc2", HOST, port, ALIVE))
+        near = asyncio.create_task(pool.ping(ServerFacts("id", "s1", "dc1", HOST, port, ALIVE)))
+        done, _ = await asyncio.wait([near], timeout=0.3)
+        assert not done
+        near.cancel()
+        pool.close()
+        silent.close()
+
+    run(main())
+    assert PoolSettings().far.keep_alive + PoolSettings().far.ping_timeout < 10
 
 
 def test_keep_alive_keeps(run: Any) -> None:
