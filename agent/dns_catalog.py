@@ -6,7 +6,7 @@ it fetched and answers again."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from agent.cache import Cache
 from core.api import catalog, health
@@ -16,10 +16,17 @@ from core.store.view import plain_address
 from core.store.watch import Watch
 
 
+class Source(Protocol):
+    """Where an absent answer comes from."""
+
+    async def fetch(self, question: Question) -> None:
+        """Have it at hand. Raises CtlError."""
+
+
 class Absent(Exception):  # no error: a question that must be asked first
     """`question` has no answer here yet; `catalog` can fetch it."""
 
-    def __init__(self, question: Question, catalog: CachedCatalog) -> None:
+    def __init__(self, question: Question, catalog: Source) -> None:
         super().__init__(question.read.rpc)
         self.question, self.catalog = question, catalog
 

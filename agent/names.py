@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 from agent import settings
 from agent.dns import DnsServer
-from agent.dns_catalog import CachedCatalog
+from agent.dns_catalog import Absent, CachedCatalog
 from agent.dns_queries import DnsQueries
-from core.errors import CtlError, Denied
+from core.api import acl_tokens
+from core.api.endpoint import QueryOptions, Question
+from core.api.remote_kinds import unrendered
+from core.errors import CtlError
 from core.node.prepared import Source
 
 if TYPE_CHECKING:
@@ -23,6 +26,19 @@ async def _learn(permissions: Permissions, token: str) -> None:
     """Have a judge at hand the next time; what stands against it is said then."""
     with contextlib.suppress(CtlError):
         await permissions.find(token)
+
+
+class _Judges:
+    """The judge of a token that nobody here knows yet: the question waits until the primary datacenter has
+    said who it is, as an HTTP request does."""
+
+    def __init__(self, permissions: Permissions, token: str, datacenter: str) -> None:
+        self._permissions, self._token = permissions, token
+        options = QueryOptions(datacenter=datacenter)
+        self.question = Question(acl_tokens.READ, None, options, unrendered)
+
+    async def fetch(self, question: Question) -> None:
+        await self._permissions.find(self._token)
 
 
 def dns_server(agent: Agent) -> DnsServer:
@@ -40,11 +56,13 @@ def dns_server(agent: Agent) -> DnsServer:
         if not looks or permissions is None:
             return None
         found = permissions.known(token())
-        if found is None:  # the primary datacenter is to be asked (again)
-            agent.cluster.spawn(_learn(permissions, token()))
-            found = permissions.latest(token())
         if found is None:
-            raise Denied("the token of DNS is not known yet")
+            found = permissions.latest(token())
+            if found is not None:  # the primary datacenter is asked again, and nobody waits for it
+                agent.cluster.spawn(_learn(permissions, token()))
+        if found is None:
+            judges = _Judges(permissions, token(), config["primary_datacenter"])
+            raise Absent(judges.question, judges)
         return found
 
     store: Catalog = agent.store

@@ -191,6 +191,18 @@ def test_names_need_a_token(federation: Federation) -> None:
             until("it is seen", lambda a=agent, n=name, w=wanted: addresses(a, f"s1.node.{n}.consul") == w)
 
 
+def test_the_first_question_with_a_new_token_waits_for_its_judge(federation: Federation) -> None:
+    """Where only the primary datacenter knows it, too: it is no failure of the server's."""
+    server = federation.dc3["s1"]
+    policy = _policy(federation.dc1["s1"], "names", 'node_prefix "" { policy = "read" }')
+    until("it is copied", lambda: server.http("GET", f"/v1/acl/policy/{policy}").status == 200)
+    for _ in range(3):
+        secret = _token(federation.dc1["s1"], policy)["SecretID"]
+        server.put("/v1/agent/token/dns", {"Token": secret})
+        assert addresses(server, "s1.node.consul") == {server.address}
+    server.put("/v1/agent/token/dns", {"Token": ROOT})
+
+
 def test_the_primary_datacenter_is_lost_and_returns(federation: Federation) -> None:
     dc1, dc2, dc3 = federation
     policy = _policy(dc1["s1"], "kv", 'key_prefix "kv/" { policy = "write" }')
