@@ -26,6 +26,7 @@ from core.template.records import (
     CatalogSnippet,
     CatalogSnippets,
     Check,
+    CheckDefinition,
     CheckList,
     HealthService,
     HealthServices,
@@ -154,7 +155,6 @@ def _instance(entry: dict[str, Any], status: str) -> HealthService:
         Node=node["Node"],
         NodeID=node.get("ID", ""),
         NodeAddress=node["Address"],
-        NodeDatacenter=node.get("Datacenter", ""),
         NodeTaggedAddresses=_map(node.get("TaggedAddresses")),
         NodeMeta=_map(node.get("Meta")),
         ServiceMeta=_map(service.get("Meta")),
@@ -181,9 +181,21 @@ def _check(raw: dict[str, Any]) -> Check:
     return Check(
         **texts,
         ServiceTags=_tags(raw.get("ServiceTags")),
+        Definition=_definition(raw.get("Definition") or {}),
         CreateIndex=raw.get("CreateIndex", 0),
         ModifyIndex=raw.get("ModifyIndex", 0),
     )
+
+
+_DEFINITION = CheckDefinition.__struct_fields__
+
+
+def _definition(raw: dict[str, Any]) -> CheckDefinition:
+    known = {name: raw[name] for name in _DEFINITION if raw.get(name)}
+    return CheckDefinition(**known) if known else _NO_DEFINITION
+
+
+_NO_DEFINITION = CheckDefinition()
 
 
 def _node(raw: dict[str, Any]) -> CatalogEntry:
@@ -197,9 +209,9 @@ def _node(raw: dict[str, Any]) -> CatalogEntry:
     )
 
 
-def _node_with_services(body: dict[str, Any] | None) -> CatalogNode | None:
+def _node_with_services(body: dict[str, Any] | None) -> CatalogNode:
     if not body:
-        return None
+        return CatalogNode()  # there is no such node: something, but empty
     services = [
         NodeService(
             ID=raw["ID"],

@@ -62,7 +62,8 @@ def show(value: Any) -> str:
         return value
     if value is INVALID or value is None:
         return "<no value>"
-    return formatted(value, "v", _PLAIN)
+    text = formatted(value, "v", _PLAIN)
+    return text.removeprefix("&") if isinstance(value, Record) else text  # an action follows a pointer
 
 
 def sprint(values: Iterable[Any]) -> str:

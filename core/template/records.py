@@ -37,6 +37,24 @@ class ServiceWeights(Record, frozen=True):
     Warning: int = 1
 
 
+class CheckDefinition(Record, frozen=True):
+    """What a check does, as far as the catalog knows."""
+
+    GO_TYPE = "api.HealthCheckDefinition"
+    Interval: str = "0s"
+    Timeout: str = "0s"
+    DeregisterCriticalServiceAfter: str = "0s"
+    HTTP: str = ""
+    Header: dict[str, list[str]] | None = None
+    Method: str = ""
+    Body: str = ""
+    TLSServerName: str = ""
+    TLSSkipVerify: bool = False
+    TCP: str = ""
+    GRPC: str = ""
+    GRPCUseTLS: bool = False
+
+
 class Check(Record, frozen=True):
     """A health check."""
 
@@ -51,6 +69,7 @@ class Check(Record, frozen=True):
     ServiceName: str = ""
     ServiceTags: TagList = TagList()
     Type: str = ""
+    Definition: CheckDefinition = CheckDefinition()
     CreateIndex: int = 0
     ModifyIndex: int = 0
 
@@ -68,7 +87,6 @@ class HealthService(Record, frozen=True):
     Node: str = ""
     NodeID: str = ""
     NodeAddress: str = ""
-    NodeDatacenter: str = ""
     NodeTaggedAddresses: StringMap = StringMap()
     NodeMeta: StringMap = StringMap()
     ServiceMeta: StringMap = StringMap()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from core.template.access import FAIL, KEEP
+from core.template.access import FAIL, ZERO
 from core.template.compile import MAX_CALLS
 from core.template.deps import Dependency
 from core.template.engine import Template
@@ -118,7 +118,7 @@ class GoTemplate:
         self._template = template
 
     def text(self, context: Pass) -> str:
-        missing_key = FAIL if context.environment.error_on_missing_key else KEEP
+        missing_key = FAIL if context.environment.error_on_missing_key else ZERO
 
         def execute(name: str, dot: Any) -> str:
             return self._template.execute(dot, context, missing_key, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable
 from decimal import Decimal
 from functools import cache
 from importlib import import_module
@@ -14,8 +15,8 @@ import msgspec
 
 from core.codec import gojson
 from core.codec.duration import quote
+from core.template import yaml_out
 from core.template.errors import FunctionError
-from core.template.gofmt import shortest
 from core.template.values import INVALID, Record, go_type, sorted_items
 
 MAX_DEPTH = 100
@@ -24,8 +25,10 @@ MAX_VALUES = 500_000
 
 _ESCAPE = re.compile(r"\\(u003c|u003e|u0026|.)")
 _UNESCAPED = {"u003c": "<", "u003e": ">", "u0026": "&"}
-_EXPONENT = re.compile(r"-?[0-9]+(?:\.[0-9]+)?e[+-][0-9]+\Z")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+
+_Order = Callable[[list[str]], list[str]]
 
 
 class _Size:
@@ -35,10 +38,13 @@ class _Size:
         self.left = MAX_VALUES
 
 
-def plain(value: Any, fields: Any = str, depth: int = 0, size: _Size | None = None) -> Any:
+def plain(value: Any, fields: Any = str, order: _Order | None = None) -> Any:
     """Maps, lists and scalars only: structs become maps whose keys are made by `fields`, maps are sorted
-    by key. FunctionError for what has no such form."""
-    size = size or _Size()
+    by key, or by `order`. FunctionError for what has no such form."""
+    return _plain(value, fields, order, 0, _Size())
+
+
+def _plain(value: Any, fields: Any, order: _Order | None, depth: int, size: _Size) -> Any:
     size.left -= 1
     if depth > MAX_DEPTH or size.left < 0:
         raise FunctionError("the value is too deep or too large")
@@ -47,14 +53,17 @@ def plain(value: Any, fields: Any = str, depth: int = 0, size: _Size | None = No
     if isinstance(value, str | int | float):
         return value
     if isinstance(value, Record):
-        names = value.__struct_fields__
-        return {fields(name): plain(getattr(value, name), fields, depth + 1, size) for name in names}
-    if isinstance(value, dict):
-        entries = sorted_items(value)
-        return {_name(key): plain(item, fields, depth + 1, size) for key, item in entries}
-    if isinstance(value, list | range):
-        return [plain(item, fields, depth + 1, size) for item in value]
-    raise FunctionError(f"unsupported type: {go_type(value)}")
+        entries = [(fields(name), getattr(value, name)) for name in value.__struct_fields__]
+    elif isinstance(value, dict):
+        entries = [(_name(key), item) for key, item in sorted_items(value)]
+        if order is not None:
+            known = dict(entries)
+            entries = [(key, known[key]) for key in order(list(known))]
+    elif isinstance(value, list | range):
+        return [_plain(item, fields, order, depth + 1, size) for item in value]
+    else:
+        raise FunctionError(f"unsupported type: {go_type(value)}")
+    return {key: _plain(item, fields, order, depth + 1, size) for key, item in entries}
 
 
 def _name(key: Any) -> str:
@@ -126,24 +135,6 @@ def _loader() -> Any:
     return type("Loader", (yaml.SafeLoader,), {"yaml_implicit_resolvers": resolvers})
 
 
-@cache
-def _dumper() -> Any:
-    """Without references to what has been written before; floats as Go prints them."""
-    dumper: Any = type("Dumper", (_yaml().SafeDumper,), {"ignore_aliases": lambda self, data: True})
-    dumper.add_representer(float, _yaml_float)
-    dumper.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-0123456789"))
-    return dumper
-
-
-def _yaml_float(dumper: Any, number: float) -> Any:
-    if number != number or number in (math.inf, -math.inf):
-        text = ".nan" if number != number else ".inf" if number > 0 else "-.inf"
-    else:
-        text = ("-" if number < 0 else "") + shortest(abs(number))
-    kind = "int" if text.lstrip("-").isdigit() else "float"  # as a reader would take it: no tag is written
-    return dumper.represent_scalar(f"tag:yaml.org,2002:{kind}", text)
-
-
 def parse_yaml(text: str) -> Any:
     """The value of a YAML text; "" is an empty map."""
     if not text:
@@ -181,10 +172,9 @@ def _check_size(value: Any) -> None:
 
 def to_yaml(value: Any) -> str:
     """YAML in block style, keys sorted; the fields of records in lower case."""
-    shown = plain(value, str.lower)
-    text: str = _yaml().dump(
-        shown, Dumper=_dumper(), default_flow_style=False, allow_unicode=True, width=1 << 30
-    )
+    yaml = _yaml()
+    shown = plain(value, str.lower, yaml_out.natural)
+    text: str = yaml.dump(shown, Dumper=yaml_out.dumper(yaml), default_flow_style=False, allow_unicode=True)
     return text.removesuffix("\n...\n").strip()
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from core.template import deps
+from core.template.answers import answer
 from core.template.cluster_functions import CLUSTER
 from core.template.functions import FUNCTIONS
 from core.template.list_functions import LISTS
 from core.template.number_functions import NUMBERS
+from core.template.records import KeyPair
+from core.template.render import Environment, load, render
+from core.template.serial import to_yaml
 from core.template.text_functions import TEXTS
-from tests.core.template.template_brain import error_of, text_of
+from tests.core.template.template_brain import Answers, error_of, text_of
 
 GOOD = {
     # text
@@ -52,7 +57,7 @@ GOOD = {
     '{{ parseJSON "{\\"b\\": 1, \\"a\\": \\"<&\\"}" | toJSON }}': '{"a":"\\u003c\\u0026","b":1}',
     '{{ parseJSON "{\\"a\\": \\"<\\\\\\\\u003c\\"}" | toUnescapedJSON }}': '{"a":"<\\\\u003c"}',
     '{{ parseJSON "{\\"a\\": [1], \\"b\\": {}}" | toJSONPretty }}': '{\n  "a": [\n    1\n  ],\n  "b": {}\n}',
-    '{{ parseJSON "{\\"a\\": [1, 1.5, \\"1\\"]}" | toYAML }}': "a:\n- 1\n- 1.5\n- '1'",
+    '{{ parseJSON "{\\"a\\": [1, 1.5, \\"1\\"]}" | toYAML }}': 'a:\n- 1\n- 1.5\n- "1"',
     '{{ "x = 1" | toYAML }}': "x = 1",
     '{{ parseYAML "b: {c: {d: x}}\\na: 1\\nt: [{q: 1.0}, {}]" | toTOML }}': (
         'a = 1\n\n[b]\n  [b.c]\n    d = "x"\n\n[[t]]\n  q = 1.0\n\n[[t]]'
@@ -183,3 +188,65 @@ def test_files_are_not_written_by_an_incomplete_pass() -> None:
         '{{ key "unknown" | writeToFile "/f" "" "" "0600" }}', write_file=lambda *given: written.append(given)
     )
     assert not rendered.complete and not written
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("3", '"3"'),
+        ("x", "x"),
+        ("", '""'),
+        ("yes", '"yes"'),
+        ("Y", '"Y"'),
+        ("1.5e3", '"1.5e3"'),
+        ("0x1f", '"0x1f"'),
+        ("1_000", '"1_000"'),
+        ("12:30:45", '"12:30:45"'),
+        ("2001-01-01", '"2001-01-01"'),
+        ("-inf", "-inf"),
+        ("-.inf", '"-.inf"'),
+        ("1.2.3", "1.2.3"),
+        ("10.0.0.1", "10.0.0.1"),
+        ("a: b", "'a: b'"),
+        ("#c", "'#c'"),
+        (" lead", "' lead'"),
+        ("-", "'-'"),
+        ("a\tb", '"a\\tb"'),
+        ("two\nlines", "|-\n  two\n  lines"),
+        ("two\nlines\n", "|\n  two\n  lines"),
+    ],
+)
+def test_yaml_quotes_as_go_does(text: str, shown: str) -> None:
+    assert to_yaml({"k": text}) == f"k: {shown}"
+
+
+def test_yaml_of_a_tree() -> None:
+    tree = {
+        "a10": 1.0,
+        "a2": -0.0,
+        "y": [[1.0, []], {"z": {}}],
+        "B": "word " * 17 + "end",
+        "v1.10": None,
+        "v1.9": True,
+        "a02": 1234567.0,
+    }
+    assert to_yaml(tree) == (
+        "B: word word word word word word word word word word word word word word word word\n  word end\n"
+        'a2: -0\na02: 1.234567e+06\na10: 1\nv1.9: true\nv1.10: null\n"y":\n- - 1\n  - []\n- z: {}'
+    )
+
+
+def test_keys_that_are_not_there() -> None:
+    template = load(
+        "t", "{{ $d := key `there` | parseJSON }}{{ $d.b }}|{{ if $d.b }}x{{ end }}{{ range $d.b }}y{{ end }}"
+    )
+    answers = Answers({deps.key("there"): KeyPair(Value='{"a": 1}')})
+    assert render(template, answers, Environment()).text == "<no value>|"
+    error = render(load("t", "{{ (key `there` | parseJSON).b.c }}"), answers, Environment()).error
+    assert error is not None and error.reason == "nil pointer evaluating interface {}.c"
+
+
+def test_a_node_that_is_not_there() -> None:
+    answers = Answers({deps.node("gone"): answer(deps.node("gone"), None)})
+    text = "{{ with node `gone` }}{{ len .Services }}{{ end }} {{ node `gone` }}"
+    assert render(load("t", text), answers, Environment()).text == "0 {<nil> []}"
