@@ -45,7 +45,7 @@ def encode(value: Any, pretty: bool = False) -> bytes:
     try:
         raw = _ENCODE(value)
     except UnicodeEncodeError:
-        raw = _ENCODE(_without_surrogates(msgspec.to_builtins(value)))
+        raw = _lossy(msgspec.to_builtins(value))
     if b"\\" in raw:
         raw = _ESCAPED.sub(lambda match: _SHORT_ESCAPES.get(match[0], match[0]), raw)
     if b"<" in raw or b">" in raw or b"&" in raw:
@@ -74,7 +74,10 @@ def show_float(number: float) -> str:
     digits, _, exponent = f"{number!r}".partition("e")
     size = abs(number)
     if number == int(number) and size < 1e21:
-        return "-0" if number == 0 and digits[0] == "-" else str(int(number))
+        if number == 0 or size < 1 << 53:
+            return "-0" if number == 0 and digits[0] == "-" else str(int(number))
+        mantissa = digits.removesuffix(".0").replace(".", "")  # as few digits as tell it, then zeros
+        return mantissa if not exponent else mantissa.ljust(int(exponent) + 1 + (number < 0), "0")
     if size >= 1e21 or size < 1e-6:
         return f"{digits.removesuffix('.0')}e{int(exponent):+}" if exponent else digits
     if not exponent:
@@ -83,13 +86,23 @@ def show_float(number: float) -> str:
     return f"{number:.{places}f}"
 
 
-def _without_surrogates(value: Any) -> Any:
+def _lossy(value: Any) -> bytes:
+    """JSON of builtins with surrogates: Go writes six letters for each, not the character U+FFFD."""
+    marks = map(chr, range(0xFDD0, 0xFDF0))  # no characters; one that nothing here has
+    shown = _ENCODE(_without_surrogates(value))
+    mark = next((mark for mark in marks if mark.encode() not in shown), "\ufffd")
+    return _ENCODE(_without_surrogates(value, mark)).replace(mark.encode(), rb"\ufffd")
+
+
+def _without_surrogates(value: Any, mark: str = "\ufffd") -> Any:
     if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", value)
+        return _SURROGATE.sub(mark, value)
     if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
+        return [_without_surrogates(item, mark) for item in value]
     if isinstance(value, dict):
-        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+        return {
+            _without_surrogates(key, mark): _without_surrogates(item, mark) for key, item in value.items()
+        }
     return value
 
 

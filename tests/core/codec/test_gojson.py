@@ -92,13 +92,15 @@ def test_values(body: bytes, value: object) -> None:
     [
         ({"a": "<b>&\u2028\u2029"}, b'{"a":"\\u003cb\\u003e\\u0026\\u2028\\u2029"}'),
         ("\b\f\n\r\t\x01\x7f\\b\\f", b'"\\u0008\\u000c\\n\\r\\t\\u0001\x7f\\\\b\\\\f"'),
-        ("caf\udce9", b'"caf\xef\xbf\xbd"'),
-        ({"k\udcff": ["\udcff"]}, b'{"k\xef\xbf\xbd":["\xef\xbf\xbd"]}'),
+        ("caf\udce9", rb'"caf\ufffd"'),
+        ({"k\udcff": ["\udcff"]}, rb'{"k\ufffd":["\ufffd"]}'),
+        ("\udcff\ufdd0\ufffd", b'"\\ufffd\xef\xb7\x90\xef\xbf\xbd"'),
         (b"abc", b'"YWJj"'),
         (
             [1.0, 0.5, 1e20, 1e21, 1e-6, 1e-7, -0.0, 1.25e-9],
             b"[1,0.5,100000000000000000000,1e+21,0.000001,1e-7,-0,1.25e-9]",
         ),
+        ([2.0**60, -12345678901234567890.0], b"[1152921504606847000,-12345678901234567000]"),
         (3.0, b"3"),
         (123456789.125, b"123456789.125"),
         ({"a": "1.0", "b": "1e5,", "c": 2.0}, b'{"a":"1.0","b":"1e5,","c":2}'),
@@ -133,10 +135,15 @@ _JSON = st.recursive(
 @given(_JSON, st.booleans(), st.sampled_from([b"", b" ", b"}", b"\n{"]))
 def test_round_trip(value: object, pretty: bool, tail: bytes) -> None:
     raw = gojson.encode(value, pretty)
-    assert json.loads(raw) == value  # another implementation reads the same
+    assert json.loads(raw, parse_int=float) == _floats(value)  # another implementation reads the same
     if not isinstance(value, int | float):
         raw += tail
-    assert gojson.decode(raw) == value
+    assert _floats(gojson.decode(raw)) == _floats(value)
+
+
+def _floats(value: object) -> object:
+    """All numbers as floats: a large one is written without a point."""
+    return json.loads(json.dumps(value), parse_int=float)
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
@@ -169,4 +176,4 @@ def test_structs_are_encoded_by_their_wire_names() -> None:
     class Thing(msgspec.Struct, rename="pascal"):
         some_name: str
 
-    assert gojson.encode([Thing("\udcff<")]) == b'[{"SomeName":"\xef\xbf\xbd\\u003c"}]'
+    assert gojson.encode([Thing("\udcff<")]) == rb'[{"SomeName":"\ufffd\u003c"}]'
