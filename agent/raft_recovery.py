@@ -60,6 +60,8 @@ def inspect(data_dir: Path) -> Inspection:
     folder = data_dir / "raft"
     if not folder.is_dir():
         raise NotFound(f"{data_dir} holds no Raft data: it is not the data directory of a server")
+    if (folder / "raft.db").exists():
+        raise CtlError(f"{folder} holds a Consul server's Raft log; ctl takes it over when it starts there")
     snapshots = DiskSnapshots(folder / "snapshots").list()
     wal = folder / "wal"
     log = recover(_ReadOnly(), wal) if wal.is_dir() else Recovered()

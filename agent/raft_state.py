@@ -12,6 +12,7 @@ from msgspec import Struct
 from agent import slices
 from agent.logs import get_logger
 from agent.raft_recovery import forget_peers, wanted_peers
+from agent.raft_takeover import take_over
 from agent.snapshots import DiskSnapshots, MemorySnapshots, SnapshotMeta, SnapshotStore
 from agent.wal import SEGMENT_SIZE, LogStore, MemoryLog, Wal
 from agent.wal_files import Files
@@ -59,6 +60,7 @@ async def open_state(
     loop = asyncio.get_running_loop()
     snapshots = DiskSnapshots(folder / "snapshots")
     wanted = wanted_peers(folder)
+    await loop.run_in_executor(None, take_over, folder, world.random, files or Files(), segment_size)
     store = await loop.run_in_executor(None, Wal, folder / "wal", world.random, files, segment_size)
     try:
         snapshot = await _restore(snapshots, fsm)
