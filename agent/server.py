@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from agent import settings
 from agent.bootstrap import Bootstrap
 from agent.coordinates import CoordinateBatch
+from agent.first_entries import first_entries, write_first
 from agent.jwt_documents import Documents
 from agent.leader import Leadership
 from agent.logs import get_logger
@@ -107,6 +108,9 @@ class Server:
             agent.world,
             get_logger("agent.server.replication"),
         )
+        entries = first_entries(config["config_entries.bootstrap"])
+        self._first_entries = entries if agent.acl.datacenter == agent.acl.primary_datacenter else []
+        self._beginning: asyncio.Task[None] | None = None
         expect = 0 if config["bootstrap"] or config.dev else config["bootstrap_expect"]
         self._bootstrap = Bootstrap(expect, raft, lambda: cluster.servers, self._peers)
         cluster.on_lan(self._heard)
@@ -132,8 +136,14 @@ class Server:
         """Leadership was won, or lost."""
         self._sessions.leading(is_leader)
         self._leadership.leading(is_leader)
+        if self._beginning is not None:
+            self._beginning.cancel()
+            self._beginning = None
         if is_leader:
             self._replication.start()
+            if self._first_entries:
+                work = write_first(self._first_entries, self.store, self.raft.apply, self._log)
+                self._beginning = self._loop.create_task(work)
         else:
             self._replication.stop()
             self.coordinates.stop()
@@ -141,6 +151,8 @@ class Server:
 
     def stop(self) -> None:
         """Serve nobody any more."""
+        if self._beginning is not None:
+            self._beginning.cancel()
         self._bootstrap.stop()
         self._leadership.stop()
         self._replication.stop()

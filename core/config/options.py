@@ -14,6 +14,7 @@ ENTERPRISE = "it belongs to Consul Enterprise"
 PEERING = "cluster peering is not supported"
 CLOUD = "no vendor service is ever called"
 NOT_YET = "this version cannot do that yet"
+FIXED = "it is not for users to set"
 
 # One row, one or two lines: a table is read by eye.
 # fmt: off
@@ -297,6 +298,8 @@ ACL = [
     O("acl_enable_key_list_policy", "bool", False, "Old spelling.", old="acl.enable_key_list_policy"),
     O("enable_acl_replication", "bool", False, "Old spelling.", old="acl.enable_token_replication"),
     O("acl_enforce_version_8", "bool", True, "Removed.", unused="it is always on"),
+    O("acl.disabled_ttl", "string", "", "Removed.", unused=FIXED),
+    O("acl_disabled_ttl", "string", "", "Removed.", unused=FIXED),
 ]
 
 _TLS = [
@@ -365,8 +368,9 @@ TLS = [
     O("connect.enabled", "bool", False, "Certificate authority of the mesh.", dev=True),
     O("connect.ca_provider", "string", "consul", "Kind of certificate authority."),
     O("connect.ca_config", "opaque", {}, "Options of the certificate authority.", secret=True),
-    O("connect.mesh_gateway_wan_federation_enabled", "bool", False, "Federation through gateways.",
+    O("connect.enable_mesh_gateway_wan_federation", "bool", False, "Federation through gateways.",
       unused=MESH),
+    O("connect.test_ca_leaf_root_change_spread", "string", "", "For tests of Consul.", unused=MESH),
     O("connect.enable_serverless_plugin", "bool", False, "Serverless.", since="1.21", unused=MESH),
     O("connect.default_deregister_critical_service_after", "duration", 0, "Default.", since="1.21",
       unused=MESH),
@@ -419,7 +423,7 @@ TELEMETRY = [
 VARIOUS = [
     O("auto_reload_config", "bool", False, "Reload when a configuration file changes.", "auto-reload-config",
       since="1.21"),
-    O("config_entries.bootstrap", "opaques", [], "Entries that a new leader writes once.", unused=NOT_YET),
+    O("config_entries.bootstrap", "opaques", [], "Entries that a new leader writes once."),
     O("disable_update_check", "bool", False, "Do not ask for new versions; ctl never does."),
     O("disable_anonymous_signature", "bool", False, "Do not sign that question.", dev=True),
     O("peering.enabled", "bool", True, "Cluster peering.", since="1.21", unused=PEERING),
@@ -437,6 +441,19 @@ VARIOUS = [
     O("cloud", "any", None, "Vendor cloud.", since="1.21", unused=CLOUD, secret=True),
     O("experiments", "strings", [], "Experiments.", since="1.21", unused="there are none"),
     O("reporting", "any", None, "Reports to the vendor.", since="1.21", unused=CLOUD),
+    O("snapshot_agent", "any", None, "The agent for snapshots.", unused=ENTERPRISE),
+    # Consul decodes these of its own, and lets nobody set them, or nobody should.
+    O("ae_interval", "string", "", "Time between syncs.", unused=FIXED),
+    O("check_deregister_interval_min", "string", "", "Least time to deregister after.", unused=FIXED),
+    O("check_reap_interval", "string", "", "Time between looks for them.", unused=FIXED),
+    O("segment_limit", "int", 0, "Most network segments.", unused=ENTERPRISE),
+    O("segment_name_limit", "int", 0, "Longest name of one.", unused=ENTERPRISE),
+    O("sync_coordinate_interval_min", "string", "", "Least time between coordinates.", unused=FIXED),
+    O("sync_coordinate_rate_target", "float", 0.0, "Coordinates each second.", unused=FIXED),
+    O("revision", "string", "", "Of the program.", unused=FIXED),
+    O("version", "string", "", "Of the program.", unused=FIXED),
+    O("version_prerelease", "string", "", "Of the program.", unused=FIXED),
+    O("consul", "any", None, "Timing for tests of Consul.", unused=FIXED),
 ]
 
 OPTIONS: list[O] = [
