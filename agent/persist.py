@@ -153,11 +153,12 @@ class LocalFiles:
 
 
 def definition_json(definition: CheckDefinition) -> dict[str, Any]:
-    """A check's definition under the names of the HTTP API, durations in nanoseconds."""
+    """A check's definition under the names that Consul keeps it with, durations in nanoseconds. Consul
+    throws a file away that has names it does not know. (The token is kept beside the definition.)"""
     plain = CheckDefinition()
     out = {}
     for attribute in definition.__struct_fields__:
         value = getattr(definition, attribute)
-        if value != getattr(plain, attribute):
-            out[go_name(attribute)] = value
+        if value != getattr(plain, attribute) and attribute != "token":
+            out["CheckID" if attribute == "id" else go_name(attribute)] = value
     return out

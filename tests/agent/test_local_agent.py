@@ -359,6 +359,31 @@ def test_files_of_consul_are_read(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_consul_can_read_our_files(tmp_path: Path) -> None:
+    """Consul 1.9.8 refuses a file of a check with a field that it does not know, such as ID or Token."""
+
+    async def scenario() -> None:
+        agent = FakeAgent(tmp_path)
+        body = {"ID": "c", "Name": "n", "TTL": "10m", "Notes": "x", "Token": "secret"}
+        reply = await agent.ask("PUT /v1/agent/check/register", body)
+        assert reply.status == 200
+        [path] = [path for path in (tmp_path / "checks").iterdir() if path.is_file()]
+        assert json.loads(path.read_text())["ChkType"] == {
+            "CheckID": "c",
+            "Name": "n",
+            "Notes": "x",
+            "TTL": 600 * S,
+        }
+        assert json.loads(path.read_text())["Token"] == "secret"
+        await agent.local.stop()
+        again = FakeAgent(tmp_path)
+        await again.local.start([], [])
+        assert again.local.runner.ttls == 1
+        await again.local.stop()
+
+    run(scenario())
+
+
 def test_a_full_disk_refuses_a_registration(tmp_path: Path) -> None:
     async def scenario() -> None:
         agent = FakeAgent(tmp_path)
