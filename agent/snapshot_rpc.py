@@ -177,6 +177,8 @@ async def save(dialer: Dialer, server: ServerFacts, datacenter: str, stale: bool
     """Have a server take a snapshot. The stream ends early with Lost when the server is lost. CtlError."""
     reader, writer = await _call(dialer, server, SAVE, datacenter, stale, token)
     try:
+        if writer.can_write_eof():  # a server of Consul's that passes it on to its leader waits for the end
+            writer.write_eof()
         answer, rest = await _answer(reader)
     except BaseException:
         writer.close()

@@ -11,9 +11,14 @@ from typing import Any
 
 import pytest
 
+from agent.dial import Dialer
+from agent.rpc import SNAPSHOT
 from agent.snapshot_rpc import restore as restore_over_rpc
+from agent.snapshot_rpc import save as save_over_rpc
 from core.codec import msgpack
 from core.errors import CtlError, NoLeader, Unavailable
+from core.gossip.member import ALIVE
+from core.node.servers import ServerFacts
 from core.store import archive, commands
 from core.store.archive import SnapshotMeta
 from core.store.fsm import FSM
@@ -203,3 +208,28 @@ def test_without_a_leader_only_stale_snapshots_are_taken(tmp_path: Path) -> None
         await net.stop()
 
     run(test)
+
+
+def test_a_request_says_where_it_ends() -> None:
+    """A follower of Consul's hears it to its end before it asks its leader."""
+
+    async def test() -> None:
+        heard = bytearray()
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            heard.extend(await reader.read())
+            writer.write(msgpack.encode({"Error": "", "Index": 7, "KnownLeader": True}) + b"archive")
+            writer.close()
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        facts = ServerFacts("id", "s1", "dc2", "127.0.0.1", port, ALIVE)
+        dialer = Dialer(asyncio.get_running_loop(), None, datacenter="dc1")
+        async with asyncio.timeout(10):
+            saved = await save_over_rpc(dialer, facts, "dc2", False, "t")
+            assert (saved.index, await whole(saved.stream)) == (7, b"archive")
+        assert heard[0] == SNAPSHOT
+        assert msgpack.decode(bytes(heard[1:]))[b"Datacenter"] == b"dc2"
+        server.close()
+
+    run(test())
