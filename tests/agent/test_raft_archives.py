@@ -232,4 +232,4 @@ def test_a_request_says_where_it_ends() -> None:
         assert msgpack.decode(bytes(heard[1:]))[b"Datacenter"] == b"dc2"
         server.close()
 
-    run(test())
+    run(test)
