@@ -113,7 +113,7 @@ def monitor(agent: AgentDoor, request: Request) -> Outcome:
     try:
         lines = agent.follow_log(level, request.query.has("logjson"))
     except ConfigError:
-        return refuse(400, f"Unknown log level: {level}")
+        return refuse(400, f"Bad request: Unknown log level: {level}")
     return Reply(content_type=TEXT, stream=_follow(agent, request, lines))
 
 

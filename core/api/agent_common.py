@@ -107,9 +107,9 @@ def agent_service(service: NodeService, datacenter: str, content_hash: str = "")
     out["EnableTagOverride"] = service.enable_tag_override
     if content_hash:
         out["ContentHash"] = content_hash
-    if service.proxy:
+    if service.proxy and (service.kind == "connect-proxy" or service.kind.endswith("-gateway")):
         out["Proxy"] = service.proxy
-    if service.connect:
-        out["Connect"] = service.connect
+    if service.connect and service.connect.get("Native"):
+        out["Connect"] = {"Native": True}
     out["Datacenter"] = datacenter
     return out

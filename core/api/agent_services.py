@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from ipaddress import ip_address
 
 from core.acl.access import UNLIMITED
 from core.api import decode, permits
 from core.api.agent_common import agent_service, done, flag, judge_anew, listing, own_token, refuse
 from core.api.blocking import query_options
+from core.api.catalog import is_any
 from core.api.endpoint import AgentDoor, Outcome, Reply, Request, Route
 from core.codec import gojson
 from core.codec.duration import quote
@@ -58,20 +58,12 @@ async def service(agent: AgentDoor, request: Request) -> Reply:
     return Reply(body=body, headers={"X-Consul-ContentHash": shown})
 
 
-def _is_any(address: str) -> bool:
-    """Whether an address means every address (`0.0.0.0`, `::`)."""
-    try:
-        return ip_address(address).is_unspecified
-    except ValueError:
-        return False
-
-
 async def register(agent: AgentDoor, request: Request) -> Reply:
     """`PUT /v1/agent/service/register`."""
     definition = decode.service_definition(request.body)
     if not definition.name:
         raise BadRequest("Missing service name")
-    if _is_any(definition.address):
+    if is_any(definition.address):
         raise BadRequest("Invalid service address")
     problem = registration.weights_problem(definition.weights)
     if problem:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Any, Protocol, cast
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from core.acl.access import Authorizer
-from core.api import decode, filter, permits, render
+from core.api import decode, filter, fragments, permits, render
 from core.api.blocking import node_meta, query_options
 from core.api.endpoint import (
     OPEN,
@@ -31,12 +32,22 @@ from core.api.endpoint import (
 )
 from core.api.status import Nothing
 from core.codec import gojson
+from core.codec.duration import quote
 from core.errors import BadRequest, Invalid
 from core.node.distance import nearest_first
 from core.store import commands
 from core.store.state import Store
-from core.store.structs import DeregisterRequest, HealthCheck, Node, NodeService, RegisterRequest
+from core.store.structs import (
+    CheckSpec,
+    DeregisterRequest,
+    HealthCheck,
+    Node,
+    NodeService,
+    RegisterRequest,
+)
 from core.store.watch import Watch
+
+NAMELESS_CHECK = "failed inserting check: object missing primary index"  # the words of Consul's store
 
 
 class _Server(Protocol):
@@ -90,7 +101,27 @@ def _list_nodes(view: Store, args: NodesRequest, watch: Watch | None) -> Answer:
 
 
 def _list_services(view: Store, args: NodesRequest, watch: Watch | None) -> Answer:
-    return Answer(*view.services(watch, dict(args.node_meta) or None))
+    """Names with tags; with a filter the instances, of which `_sift_names` makes names."""
+    index, names = view.services(watch, dict(args.node_meta) or None)
+    if not args.filter:
+        return Answer(index, names)
+    view.watch_cell(watch, "nodes")
+    pairs = [pair for name in names for pair in view.service_nodes(name)[1]]
+    pairs = [pair for pair in pairs if matches_meta(pair[0], args.node_meta)]
+    return Answer(max(index, view.index("nodes")), pairs)
+
+
+def _sift_names(args: NodesRequest, answer: Answer) -> Answer:
+    """The names of the instances that the filter lets through (Consul has it since 1.12; before, it took no
+    notice of one)."""
+    if not args.filter:
+        return answer
+    keep = filter.compile(args.filter, "service_node")
+    tags: dict[str, set[str]] = {}
+    for pair in answer.value:
+        if keep(pair):
+            tags.setdefault(pair[1].service, set()).update(pair[1].tags or ())
+    return replace(answer, value={name: sorted(tags[name]) for name in sorted(tags)})
 
 
 def _service_nodes(view: Store, args: ServiceRequest, watch: Watch | None) -> Answer:
@@ -130,9 +161,9 @@ def _nothing(view: Store, args: NameRequest, watch: Watch | None) -> Answer:
 
 
 def _prepare_register(view: Store, args: RegisterRequest) -> bytes:
-    if args.node and not args.address and not args.skip_node_update:
-        raise Invalid("Must provide address if SkipNodeUpdate is not set")
     check_node(args.node, args.id)
+    if not args.address and not args.skip_node_update:
+        raise Invalid("Must provide address if SkipNodeUpdate is not set")
     service = None if args.service is None else named_service(args.service)
     checks = list(args.checks or [])
     if args.check is not None:
@@ -153,10 +184,20 @@ def check_node(name: str, node_id: str) -> None:
 
 
 def named_service(service: NodeService) -> NodeService:
-    """A service has a name, and an id, which is the name if none is given. Invalid."""
+    """A service has a name, and an id, which is the name if none is given; its address is one. Invalid."""
     if not service.service:
         raise Invalid("Must provide service name with ID" if service.id else "Must provide service name")
+    if is_any(service.address):
+        raise Invalid("Invalid service address")
     return replace(service, id=service.id or service.service)
+
+
+def is_any(address: str) -> bool:
+    """Whether an address means every address (`0.0.0.0`, `::`)."""
+    try:
+        return ip_address(address).is_unspecified
+    except ValueError:
+        return False
 
 
 def _check_node_id(text: str) -> None:
@@ -169,7 +210,28 @@ def _check_node_id(text: str) -> None:
 
 
 def _completed(check: HealthCheck, args: RegisterRequest) -> HealthCheck:
-    return replace(check, node=check.node or args.node, check_id=check.check_id or check.name)
+    """A check with what Consul fills in. Invalid when nothing says what it is called."""
+    check_id = check.check_id or check.name
+    if not check_id:
+        problem = f"failed inserting check: {NAMELESS_CHECK} on node {quote(args.node)}"
+        raise Invalid(f"{problem}: a check must have a Name or a CheckID")
+    kind = check.type or _kind(check.definition)
+    return replace(check, node=check.node or args.node, check_id=check_id, type=kind)
+
+
+def _kind(spec: CheckSpec) -> str:
+    """What kind of check is defined, in the order in which Consul looks."""
+    runs = spec.interval > 0
+    kinds = {
+        "grpc": spec.grpc and runs,
+        "http": spec.http and runs,
+        "ttl": spec.ttl > 0,
+        "tcp": spec.tcp and runs,
+        "alias": spec.alias_node or spec.alias_service,
+        "docker": spec.script_args and spec.docker_container_id and runs,
+        "script": spec.script_args,
+    }
+    return next((kind for kind, found in kinds.items() if found), "")
 
 
 def _prepare_deregister(view: Store, args: DeregisterRequest) -> bytes:
@@ -179,6 +241,8 @@ def _prepare_deregister(view: Store, args: DeregisterRequest) -> bytes:
 
 
 def _seen_services(authorizer: Authorizer, args: NodesRequest, answer: Answer) -> Answer:
+    if args.filter:
+        return permits.kept(answer, lambda pair: permits.sees_pair(authorizer, pair))
     seen = {name: tags for name, tags in answer.value.items() if permits.sees_service(authorizer, name)}
     return answer if len(seen) == len(answer.value) else replace(answer, value=seen, filtered=True)
 
@@ -192,7 +256,7 @@ def _seen_instances(authorizer: Authorizer, args: ServiceRequest, answer: Answer
 LIST_NODES = Read(
     "Catalog.ListNodes", _list_nodes, permits.listing(permits.sees_node), sift=filter.sift("node")
 )
-LIST_SERVICES = Read("Catalog.ListServices", _list_services, _seen_services)
+LIST_SERVICES = Read("Catalog.ListServices", _list_services, _seen_services, sift=_sift_names)
 SERVICE_NODES = Read(
     "Catalog.ServiceNodes", _service_nodes, _seen_instances, sift=filter.sift("service_node")
 )
@@ -210,11 +274,11 @@ def _question(read: Read, args: Any, options: QueryOptions, render_value: Callab
     )
 
 
-def _listing(read: Read, args: Any, options: QueryOptions, each: Callable[[Any], Any]) -> Question:
+def _listing(read: Read, args: Any, options: QueryOptions, each: Callable[[Any], Raw]) -> Question:
     """A question whose reply lists what `each` makes of the elements of the answer."""
 
     def body(answer: Answer) -> Reply:
-        return Reply(body=gojson.encode([each(item) for item in answer.value]))
+        return Reply(body=fragments.listed(answer.value, each))
 
     return Question(read, args, options, body, True, each)
 
@@ -233,7 +297,7 @@ def nodes(agent: AgentDoor, request: Request) -> Outcome:
     """`GET /v1/catalog/nodes`."""
     options = query_options(request)
     args = _nodes_request(agent, request, options)
-    return _listing(LIST_NODES, args, options, render.node)
+    return _listing(LIST_NODES, args, options, fragments.node)
 
 
 def services(agent: AgentDoor, request: Request) -> Outcome:
@@ -254,20 +318,17 @@ def service_request(
     return ServiceRequest(request.rest, tags, meta, options.filter, connect, ingress, near=close_to)
 
 
-def _pair(item: tuple[Node, NodeService]) -> render.Json:
-    return render.service_node(*item)
-
-
 def service(agent: AgentDoor, request: Request) -> Outcome:
     """`GET /v1/catalog/service/NAME`."""
     options = query_options(request)
-    return _listing(SERVICE_NODES, service_request(agent, request, options), options, _pair)
+    return _listing(SERVICE_NODES, service_request(agent, request, options), options, fragments.service_node)
 
 
 def connect(agent: AgentDoor, request: Request) -> Outcome:
     """`GET /v1/catalog/connect/NAME`: mesh-capable instances."""
     options = query_options(request)
-    return _listing(SERVICE_NODES, service_request(agent, request, options, connect=True), options, _pair)
+    args = service_request(agent, request, options, connect=True)
+    return _listing(SERVICE_NODES, args, options, fragments.service_node)
 
 
 def _name_request(request: Request, options: QueryOptions, missing: str) -> NameRequest:
@@ -297,7 +358,8 @@ def node_services(agent: AgentDoor, request: Request) -> Outcome:
         host, items = value
         if host is None:
             return {"Node": None, "Services": None}
-        return {"Node": render.node(host), "Services": [render.node_service(item) for item in items]}
+        shown = [render.node_service(item) for item in items]
+        return {"Node": render.node(host), "Services": shown if shown or options.filter else None}
 
     return _question(NODE_SERVICES, _name_request(request, options, "Missing node name"), options, body)
 

@@ -204,7 +204,7 @@ _REGISTER = Object(
     },
 )
 _DEREGISTER = Object(
-    "structs.DeregisterRequest",
+    "struct { Address string; *structs.Alias }",  # what its own decoder calls it
     {
         "Datacenter": STRING,
         "Node": STRING,
@@ -403,7 +403,7 @@ def session(body: bytes, default: Session) -> Session:
     Consul's own decoder of this type does. BadRequest has Consul's text."""
     fields = _read(body, _SESSION, lenient=True)
     fields.pop("ID", None)
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = dict.fromkeys(_emptied(body))
     for attribute in Session.__struct_fields__:
         value = fields.get(go_name(attribute))
         if value is not None and attribute not in ("create_index", "modify_index"):
@@ -411,6 +411,13 @@ def session(body: bytes, default: Session) -> Session:
     if "service_checks" in given:
         given["service_checks"] = [_make(ServiceCheck, item or {}) for item in given["service_checks"]]
     return replace(default, **given)
+
+
+def _emptied(body: bytes) -> list[str]:
+    """The lists of checks that a session's body makes null, which is not what their absence means."""
+    value = gojson.decode(body)
+    names = [key.lower() for key, item in value.items() if item is None] if isinstance(value, dict) else []
+    return [name for name in ("checks", "node_checks") if name.replace("_", "") in names]
 
 
 def check_update(body: bytes) -> tuple[str, str]:

@@ -12,7 +12,20 @@ from core.api.decode import CHECK, SERVICE, health_check, node_service
 from core.codec import gojson
 from core.codec.duration import quote
 from core.codec.gojson import JsonError
-from core.codec.shapes import ANY, INT, STRING, STRING_MAP, UINT, Errors, ListOf, Object, Shape, Text, fit
+from core.codec.shapes import (
+    ANY,
+    INT,
+    STRING,
+    STRING_MAP,
+    UINT,
+    Errors,
+    Integer,
+    ListOf,
+    Object,
+    Shape,
+    Text,
+    fit,
+)
 from core.errors import BadRequest, TooLarge
 from core.store.structs import (
     DirEntry,
@@ -26,6 +39,8 @@ from core.store.structs import (
     TxnSessionOp,
 )
 
+_BYTE = Integer("uint8", 0, 255)
+
 
 class _Bytes(Shape):
     """[]byte: base64 in a string."""
@@ -33,6 +48,8 @@ class _Bytes(Shape):
     zero = b""
 
     def fit(self, value: Any, errors: Errors) -> Any:
+        if isinstance(value, list):  # Go takes numbers too
+            return bytes(_BYTE.fit(0 if item is None else item, errors) for item in value)
         if not isinstance(value, str):
             errors.mismatch(value, self.go)
             return self.zero
@@ -107,10 +124,12 @@ def operations(body: bytes, datacenter: str, max_value: int) -> list[TxnOp]:
         found = fit(gojson.decode(body), _OPS)
     except JsonError as error:
         raise BadRequest(f"Failed to parse body: {error}") from None
-    return [_operation(fields or {}, datacenter, max_value) for fields in found or ()]
+    made = (_operation(fields or {}, datacenter, max_value) for fields in found or ())
+    return [op for op in made if op is not None]
 
 
-def _operation(fields: dict[str, Any], datacenter: str, max_value: int) -> TxnOp:
+def _operation(fields: dict[str, Any], datacenter: str, max_value: int) -> TxnOp | None:
+    """None when nothing is asked for, which does not count as an operation."""
     if "KV" in fields:
         return TxnOp(kv=_kv(fields["KV"], max_value))
     if "Node" in fields:
@@ -128,7 +147,7 @@ def _operation(fields: dict[str, Any], datacenter: str, max_value: int) -> TxnOp
         part = fields["Session"]
         session = Session(id=(part.get("Session") or {}).get("ID", ""))
         return TxnOp(session=TxnSessionOp(part.get("Verb", ""), session))
-    return TxnOp()
+    return None
 
 
 def _indexed(made: Any, fields: dict[str, Any] | None) -> Any:

@@ -6,7 +6,7 @@ The grammar is go-bexpr's, as Consul has it:
 
 An expression is parsed, held against the fields that the kind of object has (names, types, operators)
 and becomes a plain function. On a list of objects (`Checks.Status`) a test is true if it is for any of
-them; on a map a missing key fails `==`, `in` and `matches` and passes their opposites."""
+them; on a map a missing key fails `==`, `in` and `is not empty`, and passes the others."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ _OPERATOR = re.compile(
     rf"|(?P<In>in){_S}+|(?P<Not_In>not{_S}+in){_S}+|(?P<Matches>matches){_S}+"
     rf"|(?P<Not_Matches>not{_S}+matches){_S}+|(?P<Contains>contains){_S}+|(?P<Not_Contains>not{_S}+contains){_S}+)"
 )
+_ANY_VALUE = '"-", "0", "\\"", "`", [ \\t\\r\\n], [1-9] or [a-zA-Z]'
 _AND, _OR, _NOT = (
     re.compile(rf"{before}{word}{_S}+") for word, before in (("and", _S + "+"), ("or", _S + "+"), ("not", ""))
 )
@@ -115,9 +116,10 @@ class _Parser:
         if operator in ("In", "Not In"):
             return self._value_in(".".join(self._path(selector[0])))
         if not operator:
+            self._space()
             raise self._no_match('"!=", "==", "contains", "in", "is", "matches", "not" or [ \\t\\r\\n]')
         self._at = self._operator_end
-        raw = "" if operator.endswith("Empty") else self._value("number, selector or string")
+        raw = "" if operator.endswith("Empty") else self._value(_ANY_VALUE)
         return self._bound(selector[0], operator.replace("Contains", "In"), raw)
 
     def _value_in(self, value: str) -> Test:

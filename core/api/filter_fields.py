@@ -227,7 +227,8 @@ KINDS: dict[str, FieldType] = {
     ),
 }
 
-_TRUE_WITHOUT_KEY = ("Not Equal", "Not In", "Is Empty", "Not Matches")
+# Also Matches: so it is in Consul (seen in 1.9.8), whose filters people have.
+_TRUE_WITHOUT_KEY = ("Not Equal", "Not In", "Is Empty", "Matches", "Not Matches")
 
 
 def bind(kind: FieldType, path: tuple[str, ...], operator: str, raw: str, selector: str) -> Test:

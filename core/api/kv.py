@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from core.acl.access import Authorizer
-from core.api import permits, render
+from core.api import fragments, permits, render
 from core.api.blocking import parse_uint, query_options
 from core.api.endpoint import (
     PLAIN,
@@ -71,6 +71,8 @@ def _prepare(view: Store, args: KVChange) -> bytes | Settled:
         raise Invalid("Must provide key")
     if args.op == "lock" and view.hooks.is_delayed(args.key):
         return Settled(False)
+    if args.op == "lock":
+        check_session(args.session)
     return commands.kvs(
         args.op,
         args.key,
@@ -80,6 +82,12 @@ def _prepare(view: Store, args: KVChange) -> bytes | Settled:
         cas_index=args.cas_index,
         token=args.token,
     )
+
+
+def check_session(session_id: str) -> None:
+    """Who wants to hold a key names a session by its UUID. Invalid."""
+    if session_id and len(session_id) != 36:
+        raise Invalid("failed session lookup: index error: UUID must be 36 characters")
 
 
 def _may_list(authorizer: Authorizer, args: KeyRequest, answer: Answer) -> Answer:
@@ -124,7 +132,7 @@ def _read(agent: AgentDoor, request: Request) -> Outcome:
         separator = query.get("separator").encode("utf-8", "surrogateescape")
         return Question(LIST_KEYS, KeyRequest(key, separator), options, _names)
     if query.has("recurse"):
-        return Question(LIST, KeyRequest(key), options, _entries, each=render.dir_entry)
+        return Question(LIST, KeyRequest(key), options, _entries, each=fragments.dir_entry)
     if not key:
         raise BadRequest("Missing key name")
     return Question(GET, KeyRequest(key), options, _raw if query.has("raw") else _entry)
@@ -146,7 +154,7 @@ def _entries(answer: Answer) -> Reply:
     entries: list[DirEntry] = answer.value
     if not entries:
         return Reply(404)
-    return Reply(body=gojson.encode([render.dir_entry(entry) for entry in entries]))
+    return Reply(body=fragments.listed(entries, fragments.dir_entry))
 
 
 def _names(answer: Answer) -> Reply:
@@ -158,14 +166,16 @@ def _names(answer: Answer) -> Reply:
 
 def _write(agent: AgentDoor, request: Request) -> Outcome:
     query, limit = request.query, agent.kv_max_value_size
+    key = request.rest.encode("utf-8", "surrogateescape")
+    if not key:
+        raise BadRequest("Missing key name")
+    if not query.empty:
+        _refuse_conflicts(request, ("cas", "acquire", "release"))
     if request.length > limit:
         raise TooLarge(
             f"Request body({request.length} bytes) too large, max size: {limit} bytes. "
             "See https://www.consul.io/docs/agent/options.html#kv_max_value_size."
         )
-    key = request.rest.encode("utf-8", "surrogateescape")
-    if not key:
-        raise BadRequest("Missing key name")
     if query.empty:
         return Command(APPLY, KVChange("set", key, request.body or None, token=request.token), _true)
     flags = _number(request, "flags") if query.has("flags") else 0
@@ -176,7 +186,6 @@ def _write(agent: AgentDoor, request: Request) -> Outcome:
         op, session = "lock", query.get("acquire")
     if query.has("release"):
         op, session = "unlock", query.get("release")
-    _refuse_conflicts(request, ("cas", "acquire", "release"))
     change = KVChange(op, key, request.body or None, flags, session, cas_index, request.token)
     return Command(APPLY, change, _true if op == "set" else _truth, query.get("dc"))
 

@@ -36,7 +36,8 @@ from core.store.watch import Watch
 
 MIN_TTL = 10 * duration.SECOND
 MAX_TTL = 24 * duration.HOUR
-_DEFAULT = Session(lock_delay=15 * duration.SECOND, behavior="release", node_checks=["serfHealth"])
+_ALIVE = ["serfHealth"]
+_DEFAULT = Session(lock_delay=15 * duration.SECOND, behavior="release", node_checks=_ALIVE, checks=_ALIVE)
 
 
 class SessionSpecificRequest(Struct, frozen=True):
@@ -187,10 +188,20 @@ def _named(request: Request, missing: str) -> str:
 def create(agent: AgentDoor, request: Request) -> Outcome:
     """`PUT /v1/session/create`: what the body does not say has defaults."""
     default = replace(_DEFAULT, node=agent.node_name)
-    session = decode.session(request.body, default) if request.body else default
+    session = _without_doubles(decode.session(request.body, default) if request.body else default)
     datacenter = request.query.get("dc")
     args = SessionRequest(datacenter or agent.datacenter, "create", session, request.token)
     return Command(APPLY, args, lambda made: Reply(body=gojson.encode({"ID": made})), datacenter)
+
+
+def _without_doubles(session: Session) -> Session:
+    """`Checks` is the old name of `NodeChecks`: who says none under the old one means none, and who says
+    nothing under it, or none under the new one, does not mean it."""
+    if not session.checks:
+        return replace(session, checks=None, node_checks=[])
+    if session.checks == _ALIVE or not session.node_checks:
+        return replace(session, checks=None)
+    return session
 
 
 def destroy(agent: AgentDoor, request: Request) -> Outcome:
@@ -216,11 +227,13 @@ def renew(agent: AgentDoor, request: Request) -> Outcome:
 
 def info(agent: AgentDoor, request: Request) -> Outcome:
     """`GET /v1/session/info/ID`."""
+    query_options(request)  # what is wrong with those is told first
     return _listing(GET, SessionSpecificRequest(_named(request, "Missing session")), request)
 
 
 def node(agent: AgentDoor, request: Request) -> Outcome:
     """`GET /v1/session/node/NAME`."""
+    query_options(request)
     return _listing(NODE_SESSIONS, NodeRequest(_named(request, "Missing node name")), request)
 
 

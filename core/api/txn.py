@@ -29,10 +29,19 @@ from core.codec.duration import quote
 from core.errors import Denied, Invalid, TooLarge
 from core.store import commands, txn
 from core.store.state import Store
-from core.store.structs import TxnError, TxnKVOp, TxnOp, TxnRequest, TxnResponse, TxnResult
+from core.store.structs import (
+    TxnError,
+    TxnKVOp,
+    TxnOp,
+    TxnRequest,
+    TxnResponse,
+    TxnResult,
+    TxnServiceOp,
+)
 from core.store.watch import Watch
 
 MAX_OPS = 64
+_STORES = ("set", "cas")
 
 
 class TxnReadRequest(Struct, frozen=True):
@@ -42,16 +51,22 @@ class TxnReadRequest(Struct, frozen=True):
 
 
 def _prepare(view: Store, args: TxnRequest) -> bytes | Settled:
-    errors = []
-    ops = list(args.ops or ())
-    for number, op in enumerate(ops):
-        try:
-            ops[number] = _checked(view, op)
-        except Invalid as error:
-            errors.append(TxnError(number, str(error)))
+    ops = args.ops or ()
+    errors = _wrong(view, ops)
     if errors:
         return Settled(TxnResponse(None, errors))
-    return commands.txn(replace(args, ops=ops))
+    return commands.txn(replace(args, ops=[_checked(view, op) for op in ops]))
+
+
+def _wrong(view: Store, ops: Sequence[TxnOp]) -> list[TxnError]:
+    """What is wrong with operations whatever the state is."""
+    errors = []
+    for number, op in enumerate(ops):
+        try:
+            _checked(view, op)
+        except Invalid as error:
+            errors.append(TxnError(number, str(error)))
+    return errors
 
 
 def _checked(view: Store, op: TxnOp) -> TxnOp:
@@ -65,17 +80,35 @@ def _checked(view: Store, op: TxnOp) -> TxnOp:
         if op.kv.verb == "lock" and view.hooks.is_delayed(entry.key):
             key = quote(str(entry.key, "utf-8", "surrogateescape"))
             raise Invalid(f"failed to lock key {key} due to lock delay")
+        if op.kv.verb == "lock":
+            kv.check_session(entry.session)
     elif op.node is not None:
         catalog.check_node(op.node.node.node, op.node.node.id)
     elif op.service is not None:
-        return replace(op, service=replace(op.service, service=catalog.named_service(op.service.service)))
+        return _checked_service(op, op.service)
     elif op.check is not None and not op.check.check.check_id:
         check = op.check.check
+        if not check.name and op.check.verb in _STORES:
+            raise Invalid(f"{catalog.NAMELESS_CHECK}: a check must have a Name or a CheckID")
         return replace(op, check=replace(op.check, check=replace(check, check_id=check.name)))
     return op
 
 
+def _checked_service(op: TxnOp, part: TxnServiceOp) -> TxnOp:
+    service = part.service
+    if not service.service and not service.id:
+        if part.verb in _STORES:
+            raise Invalid(
+                "failed inserting service: object missing primary index: a service must have a name"
+            )
+        return op
+    return replace(op, service=replace(part, service=catalog.named_service(service)))
+
+
 def _read(view: Store, args: TxnReadRequest, watch: Watch | None) -> Answer:
+    errors = _wrong(view, args.ops)
+    if errors:
+        return Answer(0, TxnResponse(None, errors), remember=False)
     if not txn.read_only(args.ops):  # over RPC anything may be sent, and this is no way into the log
         raise Invalid("Txn.Read takes no operations that write")
     return Answer(0, txn.run(view, 0, args.ops), remember=False)
@@ -173,8 +206,10 @@ def _show(result: TxnResult) -> dict[str, Any]:
     if result.node is not None:
         return {"Node": render.node(result.node)}
     if result.service is not None:
-        return {"Service": render.node_service(result.service)}
-    return {"Check": render.health_check(result.check)} if result.check is not None else {}
+        return {"Service": {**render.node_service(result.service), "Tags": result.service.tags}}
+    if result.check is not None:
+        return {"Check": {**render.health_check(result.check), "ServiceTags": result.check.service_tags}}
+    return {}
 
 
 def _reply(response: TxnResponse, more: dict[str, Any]) -> Reply:
@@ -208,14 +243,15 @@ def execute(agent: AgentDoor, request: Request) -> Outcome:
             f"Request body({request.length} bytes) too large, max size: {limit} bytes. "
             "See https://www.consul.io/docs/agent/options.html#txn_max_req_len."
         )
-    options = query_options(request)
     ops = decode_txn.operations(request.body, agent.datacenter, agent.kv_max_value_size)
     if len(ops) > MAX_OPS:
         raise TooLarge(f"Transaction contains too many operations ({len(ops)} > {MAX_OPS})")
     if txn.read_only(ops):
+        options = query_options(request)
         return Question(READ, TxnReadRequest(tuple(ops)), options, _answered, indexed=False)
-    args = TxnRequest(options.datacenter or agent.datacenter, ops, request.token)
-    return Command(APPLY, args, lambda response: _reply(response, {}), options.datacenter)
+    datacenter = request.query.get("dc")
+    args = TxnRequest(datacenter or agent.datacenter, ops, request.token)
+    return Command(APPLY, args, lambda response: _reply(response, {}), datacenter)
 
 
 ROUTES = (Route("/v1/txn", ("PUT",), execute, large=True),)

@@ -156,7 +156,7 @@ def _first_value(body: bytes) -> tuple[int, int]:
         opener = _byte(body, at)
         if opener in b"{[":
             if len(closers) == MAX_DEPTH:
-                raise JsonError("exceeded max depth")
+                raise JsonError(f"invalid character {chr(opener)!r} exceeded max depth")
             closers.append(ord("}") if opener == ord("{") else ord("]"))
             at = _skip_space(body, at + 1)
             if _byte(body, at) == closers[-1]:

@@ -44,7 +44,7 @@ def _kind(value: Any, go: str) -> str:
         return "array"
     if isinstance(value, dict):
         return "object"
-    if "int" not in go:
+    if not go.startswith(("int", "uint")) or go.startswith("interface"):
         return "number"
     return f"number {value if isinstance(value, int) else show_float(value)}"
 

@@ -45,7 +45,12 @@ def check_problem(check: CheckDefinition) -> str:
         return "Interval and TTL cannot both be specified"
     if runs and check.interval <= 0:
         return "Interval must be > 0 for Script, HTTP, or TCP checks"
-    if not runs and not (check.alias_node or check.alias_service) and check.ttl <= 0:
+    alias = bool(check.alias_node or check.alias_service)
+    if runs and alias:
+        return "Interval cannot be set for Alias checks"
+    if alias and check.ttl > 0:
+        return "TTL must be not be set for Alias checks"
+    if not runs and not alias and check.ttl <= 0:
         return "TTL must be > 0 for TTL checks"
     if check.output_max_size < 0:
         return "MaxOutputMaxSize must be positive"

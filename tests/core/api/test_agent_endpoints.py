@@ -157,7 +157,7 @@ def value(reply: Reply) -> Any:
             415,
             "Prometheus is not enabled since its retention time is not positive",
         ),
-        ("GET /v1/agent/monitor?loglevel=zork", b"", 400, "Unknown log level: zork"),
+        ("GET /v1/agent/monitor?loglevel=zork", b"", 400, "Bad request: Unknown log level: zork"),
     ],
 )
 def test_refusals(what: str, body: Any, status: int, expected: str) -> None:

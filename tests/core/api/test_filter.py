@@ -49,7 +49,7 @@ WHOLE = CheckServiceNode(node=NODE, service=SERVICE, checks=CHECKS)
         ("node", NODE, 'Meta["my-key"] == "x y"', True),
         ("node", NODE, "Meta.none == a", False),
         ("node", NODE, "Meta.none != a", True),
-        ("node", NODE, "Meta.none matches a", False),
+        ("node", NODE, "Meta.none matches a", True),  # as in Consul
         ("node", NODE, "Meta.none not matches a", True),
         ("node", NODE, "zone in Meta", True),
         ("node", NODE, "Meta contains zone", True),

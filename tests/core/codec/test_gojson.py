@@ -52,7 +52,7 @@ from core.codec.gojson import JsonError
         (b"[01]", "invalid character '1' after array element"),
         (b"\xef\xbb\xbf{}", "invalid character '\u00ef' looking for beginning of value"),
         (b"\xa0", "invalid character '\\u00a0' looking for beginning of value"),
-        (b"[" * 300 + b"]" * 300, "exceeded max depth"),
+        (b"[" * 300 + b"]" * 300, "invalid character '[' exceeded max depth"),
         (b"1e400", "json: cannot unmarshal number 1e400 into Go value of type float64"),
     ],
 )
