@@ -95,6 +95,7 @@ class Sync:
         self._task: asyncio.Task[None] | None = None
         self._failing = False
         state.on_change = self._changed
+        state.on_wait = self._awake.set
 
     def start(self) -> None:
         """Begin with a full look."""

@@ -63,7 +63,8 @@ def _ignore() -> None:
 
 
 class LocalState:
-    """Services and checks of this agent. `on_change` is called whenever there is something to push."""
+    """Services and checks of this agent. `on_change` is called whenever there is something to push,
+    `on_wait` when something will be: `deadline()` may be earlier than before."""
 
     def __init__(
         self, node: Node, random: Random, check_update_interval: int = 0, discard_check_output: bool = False
@@ -72,6 +73,7 @@ class LocalState:
         self.node = node
         self.discard_check_output = discard_check_output
         self.on_change: Callable[[], None] = _ignore
+        self.on_wait: Callable[[], None] = _ignore
         self._random = random
         self._update_interval = check_update_interval / SECOND
         self._services: dict[str, _Entry[NodeService]] = {}
@@ -182,6 +184,7 @@ class LocalState:
             if entry.deferred is None:
                 delay = self._update_interval * (0.5 + self._random.random())
                 entry.deferred = now + delay
+                self.on_wait()
             return
         entry.in_sync = False
         self._check_changed(entry.value)

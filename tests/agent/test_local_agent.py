@@ -45,6 +45,23 @@ def test_what_is_registered_reaches_the_catalog_and_leaves_it() -> None:
     run(scenario())
 
 
+def test_an_output_alone_reaches_the_catalog_within_its_interval() -> None:
+    """And not with the next look at the catalog, which may be minutes away."""
+
+    async def scenario() -> None:
+        agent = FakeAgent(check_update_interval=S // 10)
+        await agent.local.start([], [])
+        await agent.local.add_service(ServiceDefinition(name="web", port=80, checks=[TTL]), False, "")
+        agent.local.update_ttl_check("c", "passing", "fine")
+        await until(lambda: "c" in agent.catalog.checks and agent.catalog.checks["c"].output == "fine")
+        await asyncio.sleep(0.05)  # until the loop has gone to sleep
+        agent.local.update_ttl_check("c", "passing", "still fine")
+        await until(lambda: agent.catalog.checks["c"].output == "still fine", 2.0)
+        await agent.local.stop()
+
+    run(scenario())
+
+
 def test_it_catches_up_when_a_leader_is_there() -> None:
     async def scenario() -> None:
         agent = FakeAgent()

@@ -167,16 +167,17 @@ def test_nil_and_empty_are_the_same() -> None:
 
 def test_a_status_is_sent_at_once_and_an_output_alone_later() -> None:
     state, catalog = make(MINUTE), Catalog()
-    changes = []
+    changes, waits = [], []
     state.add_check(check("c"))
     catalog.mend(state)
     state.on_change = lambda: changes.append(1)
+    state.on_wait = lambda: waits.append(1)
     state.update_check("c", "passing", "ok", 0.0)
     assert changes == [1] and not state.in_sync()
     catalog.mend(state)
     state.update_check("c", "passing", "still ok", 10.0)
     state.update_check("c", "passing", "fine", 11.0)
-    assert changes == [1] and state.in_sync()
+    assert (changes, waits) == ([1], [1]) and state.in_sync()
     found = state.check("c")
     assert found is not None and found.output == "fine"
     deadline = state.deadline()
