@@ -15,15 +15,16 @@ from agent.lobby import blocks
 from agent.logs import DEBUG
 from agent.masking import mask
 from core.api.blocking import wait_seconds
-from core.api.endpoint import TEXT, Answer, Command, Errand, Outcome, Question, Reply, Request
+from core.api.endpoint import TEXT, Answer, Command, Question, Reply, Request
 from core.codec import duration, gojson
-from core.errors import CtlError, Denied, TooLarge
+from core.errors import BadRequest, CtlError, Denied, TooLarge
 from core.node.abroad import translated
 from core.store.watch import Watch
 
 if TYPE_CHECKING:
     from agent.front import Front
     from agent.http import Connection, RawRequest
+    from agent.target import Target
     from core.api.endpoint import Handler, Permissions
 
 SLICE = 1000  # elements of a long list that are rendered at once
@@ -54,12 +55,12 @@ class Exchange:
             raise Denied("Endpoint is blocked by agent configuration")
         route = target.route
         if route is None:
-            return self._redirect(target.location) if target.location else self._send(Reply(target.status))
+            return self._nowhere(target)
         self._label = route.label
-        if raw.method not in route.methods:
-            return self._wrong_method(route.methods)
         if target.query is None:
             return self._send(Reply(500))
+        if raw.method not in route.methods:
+            return self._wrong_method(route.methods)
         if front.settings.write_networks and raw.method in _WRITES:
             self._check_writer()
         self._pretty = target.pretty
@@ -78,6 +79,8 @@ class Exchange:
             self._connection.remote,
             raw.length,
         )
+        if target.namespace or (raw.head.namespace and route.namespaced):
+            self._refuse_namespace(raw.head.namespace)
         permissions = front.calls.permissions
         if permissions is not None:
             self._token = request.token = permissions.token(request.token)
@@ -93,18 +96,7 @@ class Exchange:
     async def _judged(self, permissions: Permissions, handler: Handler, request: Request) -> Reply:
         """A guarded request whose token a server must be asked about."""
         request.authorizer = await permissions.find(request.token)
-        return await self._awaited(handler(self._front.agent, request))
-
-    async def _awaited(self, outcome: Outcome) -> Reply:
-        if isinstance(outcome, Reply):
-            return outcome
-        if isinstance(outcome, Question):
-            return await self._elsewhere(outcome)
-        if isinstance(outcome, Command):
-            return outcome.render(await self._front.calls.apply(outcome))
-        if isinstance(outcome, Errand):
-            return await self._run(outcome)
-        return await outcome
+        return await self._front.carry_out(handler(self._front.agent, request), self._elsewhere)
 
     def _carry_out(self, outcome: Any) -> None:
         if isinstance(outcome, Question):
@@ -114,12 +106,10 @@ class Exchange:
                 self._ask(outcome)
         elif isinstance(outcome, Command):
             self._tell(outcome)
-        elif isinstance(outcome, Errand):
-            self._later(self._run(outcome))
         elif isinstance(outcome, Reply):
             self._finish(outcome)
         else:
-            self._later(outcome)
+            self._later(self._front.carry_out(outcome, self._elsewhere))
 
     # reads
 
@@ -211,9 +201,6 @@ class Exchange:
         if not agent.translate_wan_addrs or question.options.datacenter in ("", agent.datacenter):
             return answer
         return replace(answer, value=translated(answer.value))
-
-    async def _run(self, errand: Errand) -> Reply:
-        return errand.render(await self._front.calls.run(errand))
 
     def _dress(self, question: Question, answer: Answer, rendered: Reply | None = None) -> Reply:
         reply = rendered or question.render(answer)
@@ -350,12 +337,22 @@ class Exchange:
             return self._send(Reply(200, headers=allow))
         return self._send(Reply(405, f"method {self._raw.method} not allowed".encode(), TEXT, allow))
 
-    def _redirect(self, location: str) -> None:
-        reply = Reply(301, headers={"Location": location})
-        if self._raw.method == "GET":
-            reply.body = f'<a href="{location}">Moved Permanently</a>.\n\n'.encode()
+    def _nowhere(self, target: Target) -> None:
+        """What no endpoint answers: a path that is written otherwise, is none, or is unknown."""
+        if not target.location:
+            bare = target.status == 404 or target.text is not None
+            return self._send(Reply(target.status, target.text, TEXT, bare=bare))
+        reply = Reply(301, headers={"Location": target.location}, bare=True)
+        if self._raw.method in ("GET", "HEAD"):
+            place = target.location.replace("&", "&amp;").replace("'", "&#39;")
+            reply.body = f'<a href="{place}">Moved Permanently</a>.\n\n'.encode()
             reply.content_type = "text/html; charset=utf-8"
-        self._send(reply)
+        return self._send(reply)
+
+    def _refuse_namespace(self, header: str) -> None:
+        """What is asked of one namespace must not be done in the only one that there is."""
+        given = 'header: "X-Consul-Namespace"' if header else 'query parameter: "ns"'
+        raise BadRequest(f"Bad request: Invalid {given} - Namespaces are a Consul Enterprise feature")
 
     def _check_writer(self) -> None:
         remote = self._connection.remote

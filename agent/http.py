@@ -7,6 +7,7 @@ answer is remembered gets it without any parsing: `Front.remembered`."""
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
@@ -28,6 +29,7 @@ MAX_REMEMBERED = 2048  # bytes of a request that is worth remembering
 
 MAX_HEADS = 512  # header blocks kept
 _METHODS = {b"GET": "GET", b"PUT": "PUT", b"DELETE": "DELETE", b"POST": "POST"}
+_OFFER = re.compile(rb"\r\n(upgrade):", re.IGNORECASE)
 _SPECIAL = frozenset(("transfer-encoding", "expect", "upgrade", "trailer", "te"))
 _ARCHIVES = b"/v1/snapshot"
 MAX_ARCHIVE = 1 << 30  # bytes of a whole state that is to be restored
@@ -37,7 +39,7 @@ _HEAD_TOO_LARGE = "Request header fields too large"
 class Head:
     """A header block. Clients send the same one with every request, so it is worth keeping."""
 
-    __slots__ = ("fields", "gzip", "headers", "length", "token")
+    __slots__ = ("fields", "gzip", "headers", "length", "namespace", "token")
 
     def __init__(self, fields: list[tuple[bytes, bytes]]) -> None:
         self.fields = fields
@@ -48,6 +50,7 @@ class Head:
         self.headers = headers
         self.gzip = accepts_gzip(headers.get("accept-encoding", ""))
         self.token = _token(headers)
+        self.namespace = headers.get("x-consul-namespace", "")
         self.length = 0  # bytes of body that came with it
 
     def repeatable(self) -> bool:
@@ -66,6 +69,18 @@ def _token(headers: dict[str, str]) -> str:
         return token
     scheme, _, value = headers.get("authorization", "").partition(" ")
     return value.strip() if scheme.lower() == "bearer" else ""
+
+
+def _plain(data: bytes) -> bytes:
+    """What begins a request, as the parser takes it. Bytes of its target that are no ASCII become %XX: Go's
+    server takes them, and many clients send names as they are. An offer of another protocol (h2c, as Java's
+    client makes it) loses its name: one may pass it over (RFC 9110, 7.8), but the parser would stop."""
+    line, end, rest = data.partition(b"\r\n")
+    if not line.isascii():
+        data = b"".join(b"%c" % byte if byte < 0x80 else b"%%%02X" % byte for byte in line) + end + rest
+    head = data.find(b"\r\n\r\n")
+    offer = _OFFER.search(data, 0, max(head, 0))
+    return data if offer is None else data[: offer.start(1)] + b"x-offer" + data[offer.end(1) :]
 
 
 class RawRequest:
@@ -149,7 +164,7 @@ class Connection(asyncio.Protocol):
             return
         before = len(self._queue)
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(_plain(data) if fresh else data)
         except httptools.HttpParserInvalidMethodError:
             self._refuse_method(data)
         except httptools.HttpParserUpgrade:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from agent.target import Target
-from core.api.endpoint import Command, Errand, Question, Reply, Request
+from core.api.endpoint import Question, Reply, Request
 from core.errors import NotFound
 
 if TYPE_CHECKING:
@@ -33,12 +34,11 @@ async def get(front: Front, target: str, token: str) -> Found:
     request = Request("GET", meant.path, meant.rest, meant.query, {}, b"", token)
     if permissions is not None and meant.route.guarded:
         request.authorizer = await permissions.find(token)
-    outcome = meant.route.handler(front.agent, request)
-    if isinstance(outcome, Question):
-        answer = await front.calls.read(outcome)
-        reply, index = outcome.render(answer), max(answer.index, 1)
-    else:
-        assert not isinstance(outcome, Command | Errand), "a watch only reads"
-        reply = outcome if isinstance(outcome, Reply) else await outcome
-        index = reply.index
-    return Found(reply.status, index, reply.body or b"")
+    reply = await front.carry_out(meant.route.handler(front.agent, request), partial(_read, front))
+    return Found(reply.status, reply.index, reply.body or b"")
+
+
+async def _read(front: Front, question: Question) -> Reply:
+    answer = await front.calls.read(question)
+    reply = question.render(answer)
+    return Reply(reply.status, reply.body, index=max(answer.index, 1))

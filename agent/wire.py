@@ -52,13 +52,20 @@ def status_line(code: int) -> bytes:
 
 
 def accepts_gzip(header: str) -> bool:
-    """Whether an Accept-Encoding header takes gzip (`gzip;q=0` does not)."""
+    """Whether an Accept-Encoding header names gzip (`gzip;q=0` refuses it, as does a weight that is none)."""
     for part in header.lower().split(","):
-        name, _, rest = part.strip().partition(";")
-        if name.strip() in ("gzip", "*"):
-            quality = rest.partition("q=")[2].strip()
-            return quality not in ("0", "0.0", "0.00", "0.000")
+        name, semicolon, weight = part.strip().partition(";")
+        if name.strip() == "gzip":
+            return not semicolon or _weight(weight) > 0
     return False
+
+
+def _weight(text: str) -> float:
+    name, _, value = text.strip().partition("=")
+    try:
+        return float(value) if name.strip() == "q" else 1.0
+    except ValueError:
+        return 0.0
 
 
 class Wire:
@@ -76,12 +83,13 @@ class Wire:
     ) -> tuple[bytes, bytes]:
         """The answer without its Date line: what comes before it, and headers and body after it."""
         body = reply.body
+        first = status_line(reply.status) + (b"" if reply.bare else self._common)
         lines = [f"{name}: {value}\r\n" for name, value in reply.headers.items()]
         if reply.index:
             lines.append(f"X-Consul-Index: {reply.index}\r\n")
         if body is None:
             lines.append("Content-Length: 0\r\n\r\n")
-            return status_line(reply.status) + self._common, "".join(lines).encode("utf-8", "replace")
+            return first, "".join(lines).encode("utf-8", "replace")
         if reply.content_type == JSON and (pretty or self.always_pretty):
             body = msgspec.json.format(body, indent=4) + b"\n"
         if gzip and len(body) >= GZIP_FROM:
@@ -92,7 +100,7 @@ class Wire:
             lines.append("Content-Encoding: gzip\r\n")
         lines.append(f"Content-Type: {reply.content_type}\r\nContent-Length: {len(body)}\r\n\r\n")
         rest = "".join(lines).encode("utf-8", "replace")
-        return status_line(reply.status) + self._common, rest if head else rest + body
+        return first, rest if head else rest + body
 
     def fixed(self, reply: Reply) -> tuple[bytes, bytes]:
         """The halves of a reply that is one object for the life of the program (`Reply.fixed`), made once."""

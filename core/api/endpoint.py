@@ -64,6 +64,7 @@ class Reply:
     index: int = 0
     stream: AsyncIterator[bytes] | None = None
     fixed: bool = False  # one short object for the life of the program: its bytes are made once
+    bare: bool = False  # no endpoint's answer: without the headers that all of those carry
 
 
 @dataclass(slots=True)
@@ -442,11 +443,17 @@ class ServerDoor(Protocol):
 
 
 Handler = Callable[[AgentDoor, Request], Outcome]
+_NAMESPACED = (
+    *("/v1/kv/", "/v1/session/", "/v1/catalog/", "/v1/health/", "/v1/internal/ui/", "/v1/agent/service"),
+    *("/v1/agent/check", "/v1/agent/health/"),
+)
+_OF_NODES = ("/v1/catalog/datacenters", "/v1/catalog/nodes")
 
 
 class Route(Struct):
     """One HTTP form. `path` ends in `/` when something follows; `methods` in the order of Allow.
-    `label` is its name in metrics: `v1_kv_`, `v1_agent_self`."""
+    `label` is its name in metrics: `v1_kv_`, `v1_agent_self`. `namespaced`: in the enterprise edition it
+    is about things that belong to a namespace."""
 
     path: str
     methods: tuple[str, ...]
@@ -454,6 +461,8 @@ class Route(Struct):
     large: bool = False  # takes bodies beyond the usual limit and checks them itself
     guarded: bool = False  # the agent itself judges: the request comes with its token's authorizer
     label: str = ""
+    namespaced: bool = False
 
     def __post_init__(self) -> None:
         self.label = self.path[1:].replace("/", "_")
+        self.namespaced = self.path.startswith(_NAMESPACED) and self.path not in _OF_NODES

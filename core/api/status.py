@@ -73,11 +73,12 @@ def _shown(found: str | Sequence[str]) -> Reply:
 
 def root(agent: AgentDoor, request: Request) -> Outcome:
     """`GET /`: what this is, for people and for probes."""
-    return Reply(body=b"Consul Agent", content_type=TEXT)
+    return Reply(body=b"Consul Agent", content_type=TEXT, bare=True)
 
 
+_ANY = ("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH")
 ROUTES = (
-    Route("/", ("GET",), root),
+    Route("/", _ANY, root),
     Route("/v1/status/leader", ("GET",), leader),
     Route("/v1/status/peers", ("GET",), peers),
 )
