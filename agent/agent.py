@@ -232,13 +232,14 @@ class Agent:
             await self.raft.start(self.config["bootstrap"] or self.config.dev)
         if self.server is not None:
             self.server.open()
+        await self.cluster.open()
+        if self.raft is not None:  # a leader's duties need gossip, and who can ask expects them done
+            self.raft.on_leader(self._leader_changed)
         await self._listeners.open(self.addresses.http, self.addresses.https)
         await self._listeners.open_default_socket()
         await self.local.start(self.config.services, self.config.checks)
         await self._start_dns()
         await self.cluster.start()
-        if self.raft is not None:  # a leader's duties need gossip
-            self.raft.on_leader(self._leader_changed)
         self.watches.reload(self.config.watches)
         self._started.set()
 

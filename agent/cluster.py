@@ -81,14 +81,17 @@ class Cluster:
 
     # life
 
-    async def start(self) -> None:
-        """Be a member, and look for the others. ConfigError when gossip cannot listen or start_join fails."""
-        config = self._agent.config
+    async def open(self) -> None:
+        """Be a member. ConfigError when gossip cannot listen."""
         await self.lan.start()
         self._members_changed()
         if self.wan is not None:
             await self.wan.start()
         self._agent.calls.relay = self.relay
+
+    async def start(self) -> None:
+        """Look for the others. ConfigError when start_join fails."""
+        config = self._agent.config
         if config["start_join"]:
             await start_join(self.lan, config["start_join"], self._log)
         if self.wan is not None and config["start_join_wan"]:
