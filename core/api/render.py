@@ -73,10 +73,8 @@ def mesh_proxy(proxy: dict[str, Any] | None) -> Json:
     """The mesh part of a service, untouched but for the zero values that Consul leaves out."""
     if not proxy:
         return _NO_MESH
-    out = _without_zeros(proxy)
-    for name in ("MeshGateway", "Expose"):
-        out[name] = _without_zeros(proxy.get(name) or {})
-    return out
+    out = _without_zeros({name: value for name, value in proxy.items() if name not in _NO_MESH})
+    return out | {name: _without_zeros(proxy.get(name) or {}) for name in _NO_MESH}
 
 
 def _without_zeros(value: dict[str, Any]) -> Json:
