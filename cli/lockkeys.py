@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LOCK_FLAGS = 0x2DDCCBC058A50C18
 SEMAPHORE_FLAGS = 0xE0F69A2BAA414DE0
 _PAUSE = 1.0  # seconds until a key that is free but in its lock delay is tried again
-_CONFLICT = "existing key does not match lock use"
+_CONFLICT = "Lock acquisition failed: Existing key does not match {} use"
 
 Entry = dict[str, Any]
 
@@ -101,7 +101,7 @@ class Mutex:
         if not found:
             return index, None
         if found[0]["Flags"] != LOCK_FLAGS:
-            raise Failure(f"Lock acquisition failed: {_CONFLICT}", kind="conflict")
+            raise Failure(_CONFLICT.format("lock"), kind="conflict")
         return index, found[0]
 
 
@@ -185,7 +185,7 @@ def _document(entry: Entry) -> dict[str, Any]:
     except ValueError:
         document = None
     if not isinstance(document, dict):
-        raise Failure(f"Lock acquisition failed: {_CONFLICT}", kind="conflict")
+        raise Failure(_CONFLICT.format("semaphore"), kind="conflict")
     return document
 
 

@@ -237,10 +237,10 @@ def test_locks_of_other_clients_count(locker, prefix):
     assert waiting.wait(10) == 0
 
 
-@pytest.mark.parametrize("flags", [[], ["-n=2"]])
-def test_a_key_that_is_no_lock(locker, prefix, flags):
+@pytest.mark.parametrize(("flags", "what"), [([], "lock"), (["-n=2"], "semaphore")])
+def test_a_key_that_is_no_lock(locker, prefix, flags, what):
     locker.agent.put(f"/v1/kv/{prefix}/.lock?flags=7", "precious")
-    text = "Lock acquisition failed: existing key does not match lock use\n"
+    text = f"Lock acquisition failed: Existing key does not match {what} use\n"
     assert locker.run(*flags, prefix, "true") == (1, "", text)
     assert locker.sessions(prefix) == []
     assert list(locker.entries(prefix)) == [f"{prefix}/.lock"]
