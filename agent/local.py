@@ -242,7 +242,7 @@ class LocalAgent:
         value = registration.node_service(service)
         checks = registration.service_checks(service, self.state.node.node)
         async with self._changing:
-            stored = [StoredCheck(check, of_check, of_check.token or token) for check, of_check in checks]
+            stored = [StoredCheck(check, of_check, token) for check, of_check in checks]
             await self._keep(value, token, stored)
             self.state.add_service(value, token)
             for item in stored:
@@ -274,7 +274,7 @@ class LocalAgent:
         async with self._changing:
             if value.service_id and self.state.service(value.service_id) is None:
                 raise Invalid(f"ServiceID {quote(value.service_id)} does not exist")
-            stored = StoredCheck(value, check, check.token or token)
+            stored = StoredCheck(value, check, token)
             await self._keep(None, "", [stored])
             self._begin(value, check, stored.token)
 

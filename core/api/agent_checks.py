@@ -40,7 +40,7 @@ async def register(agent: AgentDoor, request: Request) -> Reply:
     replaced = agent.local.state.check(definition.id or definition.name)
     if replaced is not None:
         may_write_check(request, agent, replaced.service_name)
-    await agent.local.add_check(definition, own_token(agent, request, definition.token))
+    await agent.local.add_check(definition, own_token(agent, request))
     return done()
 
 

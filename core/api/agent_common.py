@@ -47,11 +47,10 @@ def filtered(request: Request, hidden: bool) -> dict[str, str]:
     return {"X-Consul-Results-Filtered-By-ACLs": "true"} if hidden and request.token else {}
 
 
-def own_token(agent: AgentDoor, request: Request, given: str = "") -> str:
-    """The token that a registration keeps: the one in its body, else that of the request. The agent's
-    default token is not kept, so that the registration lives on when the agent has another one."""
-    if given:
-        return given
+def own_token(agent: AgentDoor, request: Request) -> str:
+    """The token that a registration keeps: that of the request (one in its body is for definitions in
+    files). The agent's default token is not kept, so that the registration lives on when the agent has
+    another one."""
     if request.authorizer is not UNLIMITED and request.token == agent.tokens.secret("default"):
         return ""
     return request.token

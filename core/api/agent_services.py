@@ -80,7 +80,7 @@ async def register(agent: AgentDoor, request: Request) -> Reply:
     _may_register(agent, request, definition)
     replaces = request.query.has("replace-existing-checks")
     replaces = replaces and request.query.get("replace-existing-checks") in ("", "true")
-    await agent.local.add_service(definition, replaces, own_token(agent, request, definition.token))
+    await agent.local.add_service(definition, replaces, own_token(agent, request))
     return done()
 
 
