@@ -56,7 +56,7 @@ class _Duration(Shape):
                 return duration.parse(value)
             except ValueError as error:
                 raise JsonError(str(error)) from None
-        if isinstance(value, int | float) and abs(value) <= duration.MAX:
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= duration.MAX:
             return int(value)
         return 0
 
@@ -106,7 +106,9 @@ _PROXY = Object(
     },
     translated=True,
 )
-_CONNECT = Object("structs.ServiceConnect", {"Native": BOOL, "SidecarService": ANY}, translated=True)
+_CONNECT = Object(
+    "structs.ServiceConnect", {"Native": BOOL, "SidecarService": ANY}, translated=True, lenient=True
+)
 
 # --- the catalog -----------------------------------------------------------------------------------
 
@@ -141,6 +143,7 @@ _SPEC = Object(
         "DisableRedirects": ANY,
     },
     translated=True,
+    lenient=True,
 )
 CHECK = Object(
     "structs.HealthCheck",

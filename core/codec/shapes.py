@@ -155,9 +155,10 @@ def folded(name: str) -> str:
 class Object(Shape):
     """A struct: names of fields, any letter case. `aliases` are other names of a field. `translated`
     stands for a type that decodes itself: its fields have snake_case names too, and what is wrong in
-    it is reported before anything noted outside."""
+    it is reported before anything noted outside. `lenient`: it takes no notice of fields that it does not
+    know, wherever it stands."""
 
-    __slots__ = ("_names", "_struct", "_translated", "fields")
+    __slots__ = ("_lenient", "_names", "_struct", "_translated", "fields")
 
     def __init__(
         self,
@@ -165,8 +166,10 @@ class Object(Shape):
         fields: Mapping[str, Shape],
         aliases: Mapping[str, str] | None = None,
         translated: bool = False,
+        lenient: bool = False,
     ) -> None:
         super().__init__(go)
+        self._lenient = lenient
         self.fields = dict(fields)
         self._translated = translated
         nameless = translated or go.startswith("struct ")
@@ -181,7 +184,7 @@ class Object(Shape):
     def fit(self, value: Any, errors: Errors) -> Any:
         """A dict of the fields that were given, under the names of `fields`."""
         if self._translated:
-            return fit(value, self, errors.lenient, inner=True)
+            return fit(value, self, errors.lenient or self._lenient, inner=True)
         return self._fit(value, errors)
 
     def _fit(self, value: Any, errors: Errors) -> Any:

@@ -286,6 +286,24 @@ def test_values_that_are_no_bytes(value: Any, text: str) -> None:
 # --- bodies -------------------------------------------------------------------------------------------
 
 
+def test_some_parts_take_no_notice_of_what_they_do_not_know() -> None:
+    body = (
+        b'{"Service": {"Connect": {"X": 1, "Native": true}}, "Check": {"Definition": {"X": 1, "TCP": "a"}}}'
+    )
+    found = decode.catalog_register(body)
+    assert found.service is not None and found.service.connect == {"Native": True}
+    assert found.check is not None and found.check.definition == CheckSpec(tcp="a")
+    for part in (b'{"X": 1}', b'{"Service": {"X": 1}}', b'{"Check": {"X": 1}}'):
+        with pytest.raises(BadRequest, match='unknown field "X"'):
+            decode.catalog_register(part)
+
+
+def test_true_is_no_duration() -> None:
+    assert decode.check_definition(b'{"TTL": true, "Interval": true, "Timeout": 5}') == CheckDefinition(
+        timeout=5
+    )
+
+
 def test_numbers_are_named_without_their_digits_where_no_integer_was_wanted() -> None:
     with pytest.raises(BadRequest, match=r"cannot unmarshal number into Go value of type struct { LockDelay"):
         decode.session(b"7", session._DEFAULT)
