@@ -47,6 +47,7 @@ class Brain:
         self._inbox: queue.SimpleQueue[tuple[Dependency, Any]] = queue.SimpleQueue()
         unix = Client(settings.agent, environment(settings)).place.unix
         self._most = WATCHERS_UNIX if unix else WATCHERS_TCP
+        self.rendered = False  # all templates have been, once
 
     def lookup(self, dependency: Dependency) -> Any:
         """The answer, MISSING while there is none."""
@@ -59,7 +60,12 @@ class Brain:
             self._values.pop(dependency, None)
         for dependency in sorted(wanted - set(self._of), key=str):
             self._of[dependency] = self._watcher()
-            self._of[dependency].add(_Question(dependency, self._settings, self._log))
+            self._of[dependency].add(_Question(dependency, self._settings, self._log, self._attempts))
+
+    def _attempts(self) -> int:
+        """How often a question is asked until it is given up; 0 is for ever."""
+        retry = self._settings.retry
+        return 0 if self.rendered and not retry.limit_set else retry.attempts
 
     def _watcher(self) -> _Watcher:
         """A thread of its own, or one that goes round."""
@@ -167,9 +173,15 @@ class _Watcher:
 class _Question:
     """One dependency: where its index stands, and how often it failed."""
 
-    def __init__(self, dependency: Dependency, settings: Settings, log: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        dependency: Dependency,
+        settings: Settings,
+        log: Callable[[str, str], None],
+        attempts: Callable[[], int],
+    ) -> None:
         self.dependency = dependency
-        self._log = log
+        self._log, self._attempts = log, attempts
         self.due_at = 0.0  # when to ask next
         self._settings = settings
         self._index = 0
@@ -223,8 +235,8 @@ class _Question:
         """What to tell after a failure: nothing but to try again, until the attempts are used up."""
         self._failures += 1
         self._index = 0  # whoever answers next may be another one
-        retry = self._settings.retry
-        if retry.attempts and self._failures >= retry.attempts:
+        retry, attempts = self._settings.retry, self._attempts()
+        if attempts and self._failures >= attempts:
             return (Broken(f"{self.dependency}: {failure} (attempt {self._failures}, none left)"),)
         delay = min(retry.most, retry.backoff * 2 ** min(self._failures - 1, 30))
         pause = delay * random.uniform(0.75, 1.25)

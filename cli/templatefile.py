@@ -42,6 +42,7 @@ class Swap:
         self.path = os.path.realpath(output.destination)  # a link stays, the file behind it changes
         self.temporary = _beside(self.path, "new")
         self._old = _beside(self.path, "old")
+        self._first = _beside(self.path, "first")
 
     def prepare(self) -> str:
         """Write the new file beside the old one and give its name. Failure."""
@@ -96,6 +97,8 @@ class Swap:
                     os.link(self.path, self._old)
                 except OSError:  # not every file system and not every owner lets us
                     shutil.copy2(self.path, self._old)
+            elif self._output.command is not None:
+                open(self._first, "wb").close()  # there is no old file to tell that the command has not run
             os.rename(self.temporary, self.path)
             _sync_folder(self.path)
         except OSError as error:
@@ -110,11 +113,14 @@ class Swap:
 
 
 def unfinished(destination: str) -> Written | None:
-    """The write that an earlier run did, if it was ended before its command: the old file is still there."""
+    """The write that an earlier run did, if it was ended before its command: the old file is still there,
+    or the mark of a first one."""
     path = os.path.realpath(destination)
     old = _beside(path, "old")
     if current(old) not in (None, current(path)):
         return Written(path, old)
+    if os.path.exists(_beside(path, "first")):
+        return Written(path, "")
     with contextlib.suppress(OSError):
         os.unlink(old)  # it was ended before the write
     return None
@@ -127,9 +133,9 @@ def _beside(path: str, what: str) -> str:
 
 def keep(written: Written) -> None:
     """The new file is good: forget the old one."""
-    if written.old:
+    for name in (written.old, _beside(written.path, "first")):
         with contextlib.suppress(OSError):
-            os.unlink(written.old)
+            os.unlink(name)
 
 
 def restore(written: Written) -> bool:

@@ -102,6 +102,7 @@ class Runner:
             self._render_due()
             self._brain.want(self._plan.wanted())
             if all(task.done for task in self._tasks):
+                self._brain.rendered = True
                 if self._child is not None and not self._child.running:
                     self._child.start()
                 elif self._child is None and self._finished():

@@ -1142,7 +1142,7 @@ complete -c ctl -n '__ctl_at + template' -l consul-auth -r -f -d 'USER[:PASSWORD
 complete -c ctl -n '__ctl_at + template' -l consul-token -r -f -d 'Token, as -token.'
 complete -c ctl -n '__ctl_at + template' -l consul-token-file -r -f -d 'File with the token, as -token-file.'
 complete -c ctl -n '__ctl_at + template' -l consul-retry -d 'Ask again when a question fails.'
-complete -c ctl -n '__ctl_at + template' -l consul-retry-attempts -r -f -d 'How often to ask; 0 has no limit.'
+complete -c ctl -n '__ctl_at + template' -l consul-retry-attempts -r -f -d 'How often to ask; 0 has no limit. Not set: until all is rendered.'
 complete -c ctl -n '__ctl_at + template' -l consul-retry-backoff -r -f -d 'Time before the second attempt; doubles each time.'
 complete -c ctl -n '__ctl_at + template' -l consul-retry-max-backoff -r -f -d 'Longest time between attempts.'
 complete -c ctl -n '__ctl_at + template' -l consul-ssl -d 'Speak TLS with the agent.'

@@ -60,11 +60,13 @@ class Output:
 
 @dataclass(frozen=True)
 class Retry:
-    """How a question that failed is asked again; 0 attempts are no limit."""
+    """How a question that failed is asked again; 0 attempts are no limit. A limit that nobody set counts
+    only until everything has been rendered once: who follows a cluster outlives its failures."""
 
     attempts: int = 12
     backoff: float = 0.25
     most: float = 60.0
+    limit_set: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def settings(tree: Tree) -> Settings:
             attempts=retry.get("attempts", 12) if retry.get("enabled", True) else 1,
             backoff=retry.get("backoff", 0.25),
             most=retry.get("max_backoff", 60.0),
+            limit_set=not {"enabled", "attempts"}.isdisjoint(retry),
         ),
         kill=tree.get("kill_signal") or "SIGINT",
         reload=tree.get("reload_signal", "SIGHUP"),

@@ -286,11 +286,16 @@ def test_a_check_that_says_no_is_not_the_end(agent: Agent, folder: Path) -> None
         assert runner.end() == 12
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_command_that_was_cut_short_runs_again(agent: Agent, folder: Path, number: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "before"), [(signal.SIGKILL, "0"), (signal.SIGKILL, None), (signal.SIGINT, None)]
+)
+def test_a_command_that_was_cut_short_runs_again(
+    agent: Agent, folder: Path, number: int, before: str | None
+) -> None:
     agent.http("PUT", "/v1/kv/a", b"1")
     (folder / "a.ctmpl").write_text('{{ key "a" }}')
-    (folder / "a").write_text("0")
+    if before is not None:
+        (folder / "a").write_text(before)
     slow = ("-template", "a.ctmpl:a:echo begin >> runs; [ -e fast ] || sleep 1000; echo end >> runs")
     with Running(agent, folder, *slow) as runner:
         until("the command", lambda: _text(folder / "runs") == "begin\n")

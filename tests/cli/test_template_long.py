@@ -17,7 +17,7 @@ import pytest
 from cli import templatefetch
 from core.template import deps
 from core.template.render import MISSING
-from core.template.settings import Settings
+from core.template.settings import Retry, Settings
 from tests.cli.test_template import Running
 from tests.harness import Agent, lives, own_address, until
 
@@ -52,6 +52,31 @@ def test_more_dependencies_than_connections(agent: Agent, monkeypatch: pytest.Mo
     brain.want(set())
     assert brain.lookup(deps.KeyDep("many/1")) is MISSING
     brain.close()
+
+
+@pytest.mark.parametrize(
+    ("limit_set", "rendered", "gives_up"), [(False, False, True), (False, True, False), (True, True, True)]
+)
+def test_attempts_are_counted_until_all_was_rendered_once(
+    limit_set: bool, rendered: bool, gives_up: bool
+) -> None:
+    lines: list[str] = []
+    retry = Retry(attempts=2, backoff=0.001, most=0.001, limit_set=limit_set)
+    settings = Settings(agent={"http-addr": f"{own_address()}:1"}, retry=retry)
+    brain = templatefetch.Brain(settings, lambda level, text: lines.append(text))
+    brain.rendered = rendered
+
+    def outcome() -> str:
+        try:
+            brain.changes()
+        except templatefetch.Broken as broken:
+            return str(broken)
+        return "goes on" if len(lines) > 4 else ""
+
+    brain.want({deps.KeyDep("a")})
+    found = until("an outcome", outcome)
+    brain.close()
+    assert ("none left" in found) == gives_up
 
 
 @pytest.mark.skipif(shutil.which("dnsmasq") is None, reason="needs dnsmasq")

@@ -74,7 +74,7 @@ def test_configuration_of_consul_template() -> None:
         "HTTP_AUTH": "u:p",
         "HTTP_SSL_VERIFY": "false",
     }
-    assert settings.retry == Retry(5, 0.1, 60.0)
+    assert settings.retry == Retry(5, 0.1, 60.0, limit_set=True)
     assert (settings.reload, settings.kill, settings.max_stale) == ("SIGUSR1", "SIGTERM", 600.0)
     assert settings.log_level == "WARN" and "deduplicate" in settings.warnings[0]
     assert first.command == Program(line="restart service foo", timeout=60.0)
@@ -163,3 +163,12 @@ def test_any_tree_is_settings_or_an_error(tree: Any) -> None:
         of([decode(tree, "f")])
     except ConfigError as error:
         assert str(error)
+
+
+@pytest.mark.parametrize(
+    ("retry", "limit_set"),
+    [("", False), ('retry { backoff = "1s" }', False), ("retry { attempts = 12 }", True)],
+)
+def test_a_limit_of_attempts_that_was_set_is_one(retry: str, limit_set: bool) -> None:
+    settings = _settings(f'consul {{ {retry} }} template {{ source = "a" }}')
+    assert (settings.retry.attempts, settings.retry.limit_set) == (12, limit_set)
