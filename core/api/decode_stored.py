@@ -53,10 +53,20 @@ class StoredState(Struct, frozen=True):
 def stored_service(body: bytes) -> StoredService:
     """A file of `services/`. JsonError if it is none."""
     fields = _stored(body, _STORED_SERVICE)
-    service = node_service(fields.get("Service") or {})
+    given = fields.get("Service") or {}
+    # Consul writes the mesh's parts always; a service that has none would be shown with empty ones.
+    service = node_service({name: value for name, value in given.items() if not _is_blank(name, value)})
     if not service.id:
         raise JsonError("no service id")
     return StoredService(service, fields.get("Token", ""))
+
+
+def _is_blank(name: str, value: Any) -> bool:
+    return name in ("Proxy", "Connect") and _says_nothing(value)
+
+
+def _says_nothing(value: Any) -> bool:
+    return all(map(_says_nothing, value.values())) if isinstance(value, dict) else not value
 
 
 def stored_check(body: bytes) -> StoredCheck:
