@@ -307,7 +307,12 @@ FLAGS = (
     _flag("consul-token", "string", "Token, as -token."),
     _flag("consul-token-file", "string", "File with the token, as -token-file."),
     _flag("consul-retry", "bool", "Ask again when a question fails.", "true"),
-    _flag("consul-retry-attempts", "uint", "How often to ask; 0 has no limit. Not set: until all is rendered.", "12"),
+    _flag(
+        "consul-retry-attempts",
+        "uint",
+        "How often to ask; 0 has no limit. Not set: until all is rendered.",
+        "12",
+    ),
     _flag("consul-retry-backoff", "string", "Time before the second attempt; doubles each time.", "250ms"),
     _flag("consul-retry-max-backoff", "string", "Longest time between attempts.", "1m"),
     _flag("consul-ssl", "bool", "Speak TLS with the agent."),
