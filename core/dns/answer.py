@@ -154,7 +154,8 @@ class _Lookup:
         if type == rr.SOA:
             return self._authority()
         if type == rr.NS:
-            return Reply(entries=self._servers(), shuffle=True, limit=_MAX_SERVERS)
+            recursion = bool(self.settings.recursors)
+            return Reply(entries=self._servers(), shuffle=True, limit=_MAX_SERVERS, recursion=recursion)
         reply = self._look_up(meant, name, type, _MAX_DEPTH)
         if reply.rcode == rr.NXDOMAIN or not reply.entries:
             reply.authority = [self._soa()]

@@ -244,6 +244,14 @@ def test_at_most_three_name_servers(maker: Maker) -> None:
     assert len(soa.authority) == len(soa.additional) == 3
 
 
+@pytest.mark.parametrize("type", [rr.NS, rr.SOA, rr.A, rr.SRV])
+def test_all_answers_say_that_there_are_recursors(maker: Maker, type: int) -> None:
+    maker.node("n1", "10.0.0.1")
+    maker.add("n1", "consul")
+    assert ask(maker, "consul.service.consul", type, recursors=("192.0.2.1",)).recursion
+    assert not ask(maker, "consul.service.consul", type).recursion
+
+
 def test_the_alternative_domain_points_to_the_main_one(maker: Maker) -> None:
     maker.node("n1", "10.0.0.1")
     maker.add("n1", "web")
