@@ -3,8 +3,7 @@
     -> SnapshotRequest {AllowStale, Datacenter, Op, Token} [, the archive, end of the write side]
     <- SnapshotResponse {Error, QueryMeta} [, the archive, end]
 
-Within TLS the write side cannot be ended alone here; an archive is a gzip stream, which says itself
-where it ends, so a server need not wait for more."""
+An archive is a gzip stream, which says itself where it ends, so a server need not wait for more."""
 
 from __future__ import annotations
 
@@ -18,6 +17,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from agent.logs import get_logger
 from agent.rpc import SNAPSHOT
+from agent.tls_halves import end_direction
 from core.api.endpoint import Saved
 from core.codec import wire
 from core.codec.msgpack import DecodeError, encode
@@ -177,8 +177,7 @@ async def save(dialer: Dialer, server: ServerFacts, datacenter: str, stale: bool
     """Have a server take a snapshot. The stream ends early with Lost when the server is lost. CtlError."""
     reader, writer = await _call(dialer, server, SAVE, datacenter, stale, token)
     try:
-        if writer.can_write_eof():  # a server of Consul's that passes it on to its leader waits for the end
-            writer.write_eof()
+        end_direction(writer.transport)  # a server of Consul's that passes it on to its leader waits for it
         answer, rest = await _answer(reader)
     except BaseException:
         writer.close()
@@ -199,8 +198,7 @@ async def restore(dialer: Dialer, server: ServerFacts, datacenter: str, token: s
             for at in range(0, len(archive), _PIECE):
                 writer.write(archive[at : at + _PIECE])
                 await writer.drain()
-            if writer.can_write_eof():
-                writer.write_eof()
+            end_direction(writer.transport)
         await _answer(reader, _PATIENCE)
     finally:
         writer.close()

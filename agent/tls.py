@@ -154,7 +154,7 @@ class RpcTls:
         """Read the files anew; ConfigError, and all as before, when one of them cannot be used."""
         if files.verify_incoming and not files.complete:
             raise ConfigError("VerifyIncoming set, and no Cert/Key pair provided!")
-        incoming = server_context(files) if files.complete else None
+        incoming = self._incoming_context(files) if files.complete else None
         native = self._native_context(files) if files.complete and files.has_authority else None
         outgoing = self._outgoing_context(files) if self._encrypts else None
         self.incoming, self.native, self._outgoing = incoming, native, outgoing
@@ -166,6 +166,15 @@ class RpcTls:
         if self._outgoing is None:
             return None
         return self._outgoing, f"server.{datacenter}.{self._domain}" if self._verify_hostname else ""
+
+    @staticmethod
+    def _incoming_context(files: TlsFiles) -> ssl.SSLContext:
+        from agent.rpc import SNAPSHOT
+        from agent.tls_halves import halves
+
+        context = server_context(files)
+        context.sslobject_class = halves(SNAPSHOT)
+        return context
 
     def _native_context(self, files: TlsFiles) -> ssl.SSLContext:
         import ssl
@@ -179,7 +188,10 @@ class RpcTls:
     def _outgoing_context(self, files: TlsFiles) -> ssl.SSLContext:
         import ssl
 
+        from agent.tls_halves import halves
+
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.sslobject_class = halves(None)
         context.check_hostname = self._verify_hostname
         _restrict(context, files)
         _load_authorities(context, files, "VerifyOutgoing")

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from agent.dial import Dialer
-from agent.rpc import SNAPSHOT
+from agent.rpc import MULTIPLEX, SNAPSHOT
 from agent.snapshot_rpc import restore as restore_over_rpc
 from agent.snapshot_rpc import save as save_over_rpc
+from agent.tls import RpcTls, TlsFiles, server_context
+from agent.tls_halves import end_direction
 from core.codec import msgpack
 from core.errors import CtlError, NoLeader, Unavailable
 from core.gossip.member import ALIVE
@@ -25,6 +28,7 @@ from core.store.fsm import FSM
 from core.store.persist import SnapshotError
 from core.store.watch import Watch
 from tests.agent.raft_network import CALM, Host, Network, run, until
+from tests.agent.rpc_certs import Authority
 
 RECORDED: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "vectors" / "snapshot" / "records.json").read_text()
@@ -233,3 +237,38 @@ def test_a_request_says_where_it_ends() -> None:
         server.close()
 
     run(test)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_within_tls_one_direction_ends_and_the_answer_comes(tmp_path: Path, ours: bool) -> None:
+    """As Go's programs do it: after the request there is a close_notify, and TCP stays. Other contexts than
+    ours, and ours for all else, take that for the end of the connection."""
+
+    async def test() -> None:
+        authority = Authority(tmp_path)
+        cert, key = authority.issue("server", "server.dc2.consul")
+        files = TlsFiles(cert_file=cert, key_file=key, ca_file=authority.ca_file)
+        tls = RpcTls(files, verify_outgoing=True, verify_server_hostname=True, domain="consul", alpn=[])
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readexactly(2)
+            await asyncio.sleep(0.1)  # the close_notify is there
+            writer.write(b"a" * 300_000)
+            writer.close()
+
+        inside = tls.incoming if ours else server_context(files)
+        server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=inside)
+        port = server.sockets[0].getsockname()[1]
+        context, name = tls.outgoing("dc2") or (None, "")
+        for byte in (SNAPSHOT, MULTIPLEX):
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", port, ssl=context, server_hostname=name
+            )
+            writer.write(bytes([byte, 1]))
+            end_direction(writer.transport)
+            async with asyncio.timeout(10):
+                assert len(await reader.read()) == (300_000 if ours and byte == SNAPSHOT else 0)
+            writer.close()
+        server.close()
+
+    uvloop.run(asyncio.wait_for(test(), 20))
