@@ -83,7 +83,7 @@ def _node(row: _NodeRow) -> render.Json:
         "TaggedAddresses": render.by_key(host.tagged_addresses),
         "Meta": render.by_key(host.meta),
         "Services": [render.node_service(service) for service in services],
-        "Checks": [render.health_check(check) for check in checks],
+        "Checks": [{**render.health_check(check), "ServiceTags": check.service_tags} for check in checks],
     }
 
 
@@ -188,11 +188,11 @@ def none_of_a_gateway(agent: AgentDoor, request: Request) -> Outcome:
 def topology(agent: AgentDoor, request: Request) -> Outcome:
     """`GET /v1/internal/ui/service-topology/NAME`."""
     name = _named(request, "Missing service name")
-    if not request.query.has("kind"):
-        raise BadRequest("Bad request: Missing service kind")
     kind = request.query.get("kind")
+    if not request.query.has("kind"):
+        return refuse(400, "Missing service kind")
     if kind not in ("", "typical", "ingress-gateway"):
-        raise BadRequest(f"Bad request: Unsupported service kind {quote(kind)}")
+        return refuse(400, f"Unsupported service kind {quote(kind)}")
 
     def shown(answer: Answer) -> Reply:
         body = {"Protocol": answer.value, "Upstreams": [], "Downstreams": [], "FilteredByACLs": False}

@@ -108,7 +108,7 @@ def _permit_list(authorizer: Authorizer, args: QueryRequest, answer: Answer) -> 
 
 def _permit_get(authorizer: Authorizer, args: QueryRequest, answer: Answer) -> Answer:
     query = answer.value[0]
-    if has_prefix(query):
+    if has_prefix(query) and not _may_read(authorizer, query):
         authorizer.require("query", query.name, "read")
     return replace(answer, value=[_redacted(authorizer, query)])
 
@@ -196,7 +196,8 @@ def general(agent: AgentDoor, request: Request) -> Outcome:
 def specific(agent: AgentDoor, request: Request) -> Outcome:
     """`/v1/query/ID`, `/v1/query/NAME/execute` and `/v1/query/NAME/explain`."""
     name, slash, what = request.rest.rpartition("/")
-    if slash and what in ("execute", "explain"):
+    if what in ("execute", "explain"):
+        name = name if slash else what  # it is a name as well
         if request.method != "GET":
             return _other_method(request, "GET")
         handler = query_execute.execute if what == "execute" else _explained
@@ -204,7 +205,8 @@ def specific(agent: AgentDoor, request: Request) -> Outcome:
     if request.method == "GET":
         return _listing(GET, QueryRequest(request.rest), request)
     if request.method == "PUT":
-        query = replace(query_shapes.decode(request.body), id=request.rest)
+        query = query_shapes.decode(request.body) if request.body else PreparedQuery()
+        query = replace(query, id=request.rest)
         return _change(agent, request, "update", query)
     if request.method == "DELETE":
         return _change(agent, request, "delete", PreparedQuery(id=request.rest))

@@ -214,7 +214,8 @@ def consistency(options: QueryOptions) -> str:
 
 
 def execute(agent: AgentDoor, request: Request, name: str) -> Errand:
-    """`GET /v1/query/NAME/execute`: by name or id."""
+    """`GET /v1/query/NAME/execute`: by name or id. With `?cached` any server may do it. It is done anew each
+    time: Consul would give the first result again for days, whatever became of the instances."""
     options = query_options(request)
     source, own = who_asks(agent, request)
     args = ExecuteRequest(
@@ -224,7 +225,7 @@ def execute(agent: AgentDoor, request: Request, name: str) -> Errand:
         source=source,
         agent=own,
         token=request.token,
-        allow_stale=options.allow_stale,
+        allow_stale=options.allow_stale or options.use_cache,
         require_consistent=options.require_consistent,
         max_stale=options.max_stale_duration,
     )
@@ -240,6 +241,8 @@ def execute(agent: AgentDoor, request: Request, name: str) -> Errand:
             "X-Consul-LastContact": str(executed.last_contact // duration.MILLISECOND),
             "X-Consul-Effective-Consistency": mode,
         }
+        if options.use_cache:
+            headers["X-Cache"] = "MISS"
         if executed.filtered:
             headers["X-Consul-Results-Filtered-By-ACLs"] = "true"
         body = gojson.encode({**query_shapes.show_found(found), **meta})

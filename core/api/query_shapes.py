@@ -12,6 +12,7 @@ from core.codec.shapes import BOOL, INT, STRING, STRING_MAP, STRINGS, UINT, List
 from core.errors import BadRequest
 from core.node.prepared import Found
 from core.store.structs import (
+    CheckServiceNode,
     PreparedQuery,
     QueryDatacenterOptions,
     QueryDNSOptions,
@@ -143,11 +144,20 @@ def show_found(found: Found) -> dict[str, Any]:
     """structs.PreparedQueryExecuteResponse, without its meta."""
     return {
         "Service": found.service,
-        "Nodes": [render.check_service_node(item) for item in found.nodes],
+        "Nodes": [_instance(item) for item in found.nodes],
         "DNS": {"TTL": found.dns.ttl},
         "Datacenter": found.datacenter,
         "Failovers": found.failovers,
     }
+
+
+def _instance(item: CheckServiceNode) -> dict[str, Any]:
+    """An instance with its tags as they are stored: null where none were ever given."""
+    shown = render.check_service_node(item)
+    shown["Service"]["Tags"] = item.service.tags
+    for row, check in zip(shown["Checks"], item.checks, strict=True):
+        row["ServiceTags"] = check.service_tags
+    return shown
 
 
 def show_meta(last_contact: int, known_leader: bool, consistency: str) -> dict[str, Any]:

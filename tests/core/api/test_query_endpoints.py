@@ -225,6 +225,32 @@ def test_consistency(server: QueryServer) -> None:
     assert execute(server, "q", "max_stale=10ms")["Service"] == "web"
 
 
+def test_a_cached_result_is_made_anew_at_any_server(server: QueryServer) -> None:
+    make(server, {"Name": "q", "Service": {"Service": "web"}})
+    cached = ask("GET", "/v1/query/q/execute", "cached")
+    assert not cached.action.leader
+    reply = cached.render(run(server, cached))
+    assert reply.headers["X-Cache"] == "MISS"
+    assert reply.headers["X-Consul-Effective-Consistency"] == "leader"
+
+
+def test_tags_that_were_never_given_are_null(server: QueryServer) -> None:
+    make(server, {"Name": "q", "Service": {"Service": "web"}})
+    server.bench.service("n0", "w0", "web", tags=["a"])
+    tags = [one["Service"]["Tags"] for one in execute(server, "q")["Nodes"]]
+    assert sorted(tags, key=str) == [None, None, None, ["a"]]
+
+
+def test_a_query_can_be_called_execute(server: QueryServer) -> None:
+    make(server, {"Name": "execute", "Service": {"Service": "web"}})
+    errand = ask("GET", "/v1/query/execute")
+    assert len(json.loads(errand.render(run(server, errand)).body)["Nodes"]) == 4
+    assert read(server, ask("GET", "/v1/query/execute/explain"))["Query"]["Name"] == "execute"
+    assert ask("PUT", "/v1/query/explain").status == 405
+    with pytest.raises(Invalid, match=r"^Prepared Query lookup failed"):
+        run(server, ask("PUT", "/v1/query/short"))
+
+
 # --- other datacenters
 
 FAR = (CheckServiceNode(Node(node="far", datacenter="dc3"), NodeService(id="w", service="db")),)
@@ -320,6 +346,7 @@ def test_reading_one_query() -> None:
     for one, judge, token in (
         (QUERIES[0], Only("query:read geo-"), "<hidden>"),
         (QUERIES[0], Only("query:read geo-", "acl:write"), "secret"),
+        (QUERIES[0], Only("acl:write"), "secret"),
         (QUERIES[2], Only(), "<hidden>"),  # whoever has its id may read it
     ):
         assert seen(query._permit_get, judge, [one]).value[0].token == token
