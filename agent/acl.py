@@ -4,10 +4,12 @@ state, a client agent asks a server and remembers what it was told (agent/acl_cl
 from __future__ import annotations
 
 from collections.abc import Callable
+from hmac import compare_digest
 from typing import TYPE_CHECKING
 
 from core.acl.builtin import ANONYMOUS_SECRET
 from core.acl.resolve import not_found
+from core.errors import NoLeader
 from core.store.watch import Watch
 
 if TYPE_CHECKING:
@@ -88,8 +90,15 @@ class ServerPermissions:
         if row is not None:
             return row, self._judges.of(row, self)
         if token:
-            raise not_found()
+            raise NoLeader() if self._is_awaited(token) else not_found()
         return None, self._judges.of_nobody()
+
+    def _is_awaited(self, token: str) -> bool:
+        """Whether this is the first management token, which the first leader has not made yet: the
+        anonymous token is the last thing that it makes."""
+        wanted = self._judges.settings.initial_management.encode()
+        given = token.encode("utf-8", "surrogateescape")
+        return bool(wanted) and compare_digest(given, wanted) and self._row("") is None
 
     def _row(self, token: str) -> ACLToken | None:
         return self._store.token_by_secret(token or ANONYMOUS_SECRET)

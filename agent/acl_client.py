@@ -56,15 +56,16 @@ class _Rows(Generic[Row]):
 
     def take(self, asked: Iterable[str], rows: Iterable[Row], now: float) -> None:
         """What a server answered when it was asked for these."""
-        if len(self._rows) > _MAX_TOKENS:
-            self._rows.clear()
         found = {row.id: row for row in rows}
         for row_id in asked:
+            self._rows.pop(row_id, None)
             self._rows[row_id] = (found.get(row_id), now + self.ttl)
+        while len(self._rows) > _MAX_TOKENS:  # the oldest go
+            del self._rows[next(iter(self._rows))]
 
     def until(self, wanted: Iterable[str]) -> float:
         """Until when all of these are good."""
-        return min((self._rows[row_id][1] for row_id in wanted), default=float("inf"))
+        return min((self._rows.get(row_id, (None, 0.0))[1] for row_id in wanted), default=float("inf"))
 
 
 class ClientPermissions:

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from agent import acl_client
 from agent.acl_client import ClientPermissions
 from core.acl.access import UNLIMITED, Authorizer
 from core.acl.resolve import Judges
 from core.acl.settings import AclSettings
 from core.errors import CtlError, Denied, Unauthorized, Unavailable
 from core.store.acl import ANONYMOUS
+from core.store.acl_structs import ACLPolicy
 from tests.agent import acl_kit
 from tests.agent.acl_kit import SETTINGS, Clock, Servers, State
 
@@ -150,6 +152,16 @@ def test_links_to_what_is_gone_are_remembered_as_gone() -> None:
         assert client.asked() == [TOKEN, POLICIES]
 
     run(test)
+
+
+def test_rows_that_made_room_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acl_client, "_MAX_TOKENS", 2)
+    rows: acl_client._Rows[ACLPolicy] = acl_client._Rows(30 * SECONDS)
+    rows.take(["a", "b"], [ACLPolicy("a"), ACLPolicy("b")], 10.0)
+    rows.take(["a"], [ACLPolicy("a")], 11.0)
+    rows.take(["c"], [ACLPolicy("c")], 12.0)
+    assert rows.missing("abc", 12.0) == ["b"], "the oldest"
+    assert (rows.until("ac"), rows.until("abc")) == (41.0, 0.0)
 
 
 def test_those_who_wait_for_the_same_token_share_a_call() -> None:

@@ -16,7 +16,9 @@ from core.acl.resolve import Judges
 from core.acl.settings import AclSettings
 from core.codec import msgpack
 from core.errors import CtlError, Denied, NoLeader
+from core.store import commands
 from core.store.acl import ANONYMOUS, GLOBAL_MANAGEMENT
+from core.store.acl_structs import ACLTokenBatchDeleteRequest
 from tests.agent import acl_kit
 from tests.agent.acl_kit import SETTINGS, Clock, State
 
@@ -137,7 +139,6 @@ def test_no_token_is_the_anonymous_one_even_before_there_is_one() -> None:
     server.state.policy("p", READ_A)
     assert not server.reads("")
     from core.acl.builtin import anonymous_token
-    from core.store import commands
     from core.store.acl_structs import ACLLink, ACLTokenBatchSetRequest
 
     token = replace(anonymous_token(msgpack.ZERO_TIME), policies=[ACLLink("p")])
@@ -192,6 +193,20 @@ def test_a_new_leader_makes_what_is_missing() -> None:
     root = server.permissions.known("root")
     assert root.allows("acl", "", "write") and root.allows_below("key", "", "write")
     assert server.permissions.known("").accessor == ANONYMOUS
+
+
+def test_the_initial_token_is_awaited_until_the_first_leader_has_made_it() -> None:
+    settings = replace(SETTINGS, initial_management="root")
+    server = Server(settings)
+    with pytest.raises(NoLeader):  # not "ACL not found", at which clients give up
+        server.permissions.known("root")
+    assert server.is_unknown("other") and server.is_unknown("ro\udce9t")
+    asyncio.run(_take_office(server, settings))
+    assert server.permissions.known("root").allows("acl", "", "write")
+    accessor = server.permissions.known("root").accessor
+    request = ACLTokenBatchDeleteRequest([accessor])
+    server.state.apply(commands.command(commands.ACL_TOKEN_DELETE, request))
+    assert server.is_unknown("root"), "somebody has deleted it"
 
 
 def test_the_initial_token_comes_also_after_a_bootstrap() -> None:
