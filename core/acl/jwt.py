@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from core.codec import duration
 from core.codec.duration import SECOND, quote
-from core.errors import Denied, Invalid
+from core.errors import Invalid
 
 if TYPE_CHECKING:
     from jwt import PyJWK
@@ -23,6 +24,8 @@ _ALSO_VERIFIED = (*ALGORITHMS, "EdDSA")  # where nothing is said of it; never th
 _LEEWAY = 150.0  # seconds: of tokens that lack `exp` or `nbf`
 _SKEW = 60.0
 MAX_TOKEN = 64 * 1024
+_NO_KEY = "no known key successfully validated the token signature"
+_JOSE = "square/go-jose/jwt"  # begins the texts of that library, which clients know
 _POINTER_ESCAPES = (("~1", "/"), ("~0", "~"))
 _TEXTS = ("BoundIssuer", "JWKSCACert", "JWKSURL", "OIDCDiscoveryCACert", "OIDCDiscoveryURL")
 _LISTS = ("BoundAudiences", "JWTSupportedAlgs", "JWTValidationPubKeys")
@@ -74,9 +77,10 @@ def read_config(given: dict[str, Any] | None) -> JwtConfig:
     """The configuration in an auth method. Invalid says what is wrong with it."""
     fields = {name.lower(): (name, value) for name, value in (given or {}).items() if value is not None}
     known = {name.lower(): name for name in (*_TEXTS, *_LISTS, *_MAPS, *_TIMES)}
-    for key, (name, _) in sorted(fields.items()):
-        if key not in known:
-            raise _wrong(f"Config has an unknown field {quote(name)}")
+    strange = sorted(name for key, (name, _) in fields.items() if key not in known)
+    if strange:
+        text = f"1 error(s) decoding:\n\n* '' has invalid keys: {', '.join(strange)}"
+        raise _wrong(f"error decoding config: {text}")
     values = {known[key]: _fitted(known[key], value) for key, (_, value) in fields.items()}
     config = JwtConfig(
         pub_keys=values.get("JWTValidationPubKeys", ()),
@@ -187,7 +191,7 @@ def _wrong(text: str) -> Invalid:
 # --- judgement ---------------------------------------------------------------------------------------
 
 
-class UnknownKey(Denied):
+class UnknownKey(Invalid):
     """No key fits; newer ones may."""
 
 
@@ -216,7 +220,8 @@ def read_key_set(document: bytes, url: str) -> list[PyJWK]:
 
 def verify(token: str, config: JwtConfig, keys: Sequence[PyJWK], now: float) -> dict[str, Any]:
     """The claims of a token that is signed by one of the method's keys (or of `keys`, where those are
-    fetched) and holds now. Denied or Invalid says why it does not; UnknownKey when no key fits."""
+    fetched) and holds now. Invalid says why it does not; UnknownKey when no key fits."""
+    token = "".join(token.split())
     if not token:
         raise Invalid("missing jwt")
     if len(token) > MAX_TOKEN:
@@ -224,7 +229,7 @@ def verify(token: str, config: JwtConfig, keys: Sequence[PyJWK], now: float) -> 
     claims = _signed(token, config, keys)
     _check_time(config, claims, now)
     if config.issuer and claims.get("iss") != config.issuer:
-        raise _invalid("validation failed, invalid issuer claim (iss)")
+        raise _invalid(f"{_JOSE}: validation failed, invalid issuer claim (iss)")
     _check_audience(config, claims)
     return claims
 
@@ -238,13 +243,16 @@ def _signed(token: str, config: JwtConfig, keys: Sequence[PyJWK]) -> dict[str, A
 
     allowed = config.algorithms or (("RS256",) if config.discovery_url else _ALSO_VERIFIED)
     work = PyJWS()
+    if token.count(".") != 2:
+        raise Invalid("error parsing token: square/go-jose: compact JWS format must have three parts")
     try:
         header = work.get_unverified_header(token)
     except (PyJWTError, ValueError, RecursionError) as error:
-        raise _refused(f"error parsing token: {error}") from None
+        raise Invalid(f"error parsing token: {error}") from None
     algorithm = header.get("alg")
     if algorithm not in allowed:
-        raise _refused(f"error verifying token: algorithm {quote(str(algorithm))} is not accepted")
+        wrong = _NO_KEY if config.pub_keys else "error verifying token"
+        raise Invalid(f"{wrong}: algorithm {quote(str(algorithm))} is not accepted")
     candidates: list[Any] = [
         public_key(text, f"JWTValidationPubKeys[{number}]") for number, text in enumerate(config.pub_keys)
     ]
@@ -261,9 +269,9 @@ def _signed(token: str, config: JwtConfig, keys: Sequence[PyJWK]) -> dict[str, A
         except (ValueError, RecursionError):
             claims = None
         if not isinstance(claims, dict):
-            raise _refused("failed to unmarshal claims")
+            raise Invalid("failed to unmarshal claims")
         return claims
-    raise UnknownKey("Permission denied: no known key successfully validated the token signature")
+    raise UnknownKey(_NO_KEY)
 
 
 def _check_time(config: JwtConfig, claims: dict[str, Any], now: float) -> None:
@@ -276,11 +284,11 @@ def _check_time(config: JwtConfig, claims: dict[str, Any], now: float) -> None:
     if not starts:
         starts = issued or expires - config.not_before_leeway
     if now < starts - config.skew:
-        raise _invalid("validation failed, token not valid yet (nbf)")
+        raise _invalid(f"{_JOSE}: validation failed, token not valid yet (nbf)")
     if now > expires + config.skew:
-        raise _invalid("validation failed, token is expired (exp)")
+        raise _invalid(f"{_JOSE}: validation failed, token is expired (exp)")
     if now < issued - config.skew:
-        raise _invalid("validation field, token issued in the future (iat)")
+        raise _invalid(f"{_JOSE}: validation field, token issued in the future (iat)")
 
 
 def _moment(claims: dict[str, Any], name: str) -> float:
@@ -301,19 +309,15 @@ def _check_audience(config: JwtConfig, claims: dict[str, Any]) -> None:
         raise _invalid("audience claim found in JWT but no audiences are bound")
 
 
-def _invalid(text: str, before: str = "error validating claims: ") -> Denied:
-    return _refused(before + text)
-
-
-def _refused(text: str) -> Denied:
-    return Denied(f"Permission denied: {text}")
+def _invalid(text: str, before: str = "error validating claims: ") -> Invalid:
+    return Invalid(before + text)
 
 
 # --- claims ------------------------------------------------------------------------------------------
 
 
 def identity(claims: dict[str, Any], config: JwtConfig) -> Identity:
-    """What the method maps of a token's claims. Denied when a claim has no form that can be mapped."""
+    """What the method maps of a token's claims. Invalid when a claim has no form that can be mapped."""
     empty = blank(config)
     values, lists = dict(empty.values), dict(empty.lists)
     for claim, name in config.claims.items():
@@ -322,6 +326,8 @@ def identity(claims: dict[str, Any], config: JwtConfig) -> Identity:
             values[name] = _text(value, claim)
     for claim, name in config.list_claims.items():
         value = _claim(claims, claim)
+        if isinstance(value, dict):
+            raise Invalid(f"{quote(claim)} list claim could not be converted to string list")
         if value is not None:
             items = value if isinstance(value, list) else [value]
             lists[name] = [_text(item, claim) for item in items if item is not None]
@@ -348,8 +354,9 @@ def _claim(claims: dict[str, Any], name: str) -> Any:
 def _text(value: Any, claim: str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, str | int | float):
+    if isinstance(value, float) and isfinite(value):
+        return str(int(value))  # what is behind the point does not count
+    if isinstance(value, str | int):
         return str(value)
-    raise _refused(f"error converting claim {quote(claim)} to string from unknown type")
+    what = "[]interface {}" if isinstance(value, list) else "map[string]interface {}"
+    raise Invalid(f"error converting claim '{claim}' to string from unknown type {what}")

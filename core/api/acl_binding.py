@@ -29,6 +29,14 @@ KINDS = ("service", "node", "role", "policy", "templated-policy")
 _PIECE = re.compile(r"\$\$\{|\$\{\s*([A-Za-z_][A-Za-z0-9_.]*)\s*\}|\$\{")
 
 
+class _BadName(Invalid):
+    """What comes out of a rule cannot be a name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"invalid bind name: {quote(name)}")
+        self.name = name
+
+
 class Bindings(Struct):
     """What the rules that matched give."""
 
@@ -48,7 +56,8 @@ def check(rule: ACLBindingRule, blank: Identity) -> None:
         try:
             filter.compile(rule.selector, "identity")
         except Invalid as error:
-            raise Invalid(f"invalid Binding Rule: Selector is invalid: {error}") from None
+            reason = str(error).removeprefix("Failed to create boolean expression evaluator: ")
+            raise Invalid(f"invalid Binding Rule: Selector is invalid: {reason}") from None
     if not rule.bind_type:
         raise Invalid("Invalid Binding Rule: no BindType is set")
     if not rule.bind_name:
@@ -88,7 +97,11 @@ def _matches(rule: ACLBindingRule, identity: Identity) -> bool:
 def _give(
     view: Store, bindings: Bindings, rule: ACLBindingRule, variables: Mapping[str, str], datacenter: str
 ) -> None:
-    name = _name(rule, variables)
+    try:
+        name = _name(rule, variables)
+    except _BadName as error:
+        which = f"computed {quote(rule.bind_type)} bind name for bind target is invalid: {quote(error.name)}"
+        raise Invalid(which) from None
     if rule.bind_type == "service":
         bindings.services.append(ACLServiceIdentity(name))
     elif rule.bind_type == "node":
@@ -110,7 +123,7 @@ def _name(rule: ACLBindingRule, variables: Mapping[str, str]) -> str:
         return _templated(rule, variables).template_name
     name = interpolate(rule.bind_name, variables)
     if not _GOOD[rule.bind_type](name):
-        raise Invalid(f"invalid bind name: {quote(name)}")
+        raise _BadName(name)
     return name
 
 

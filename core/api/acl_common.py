@@ -39,6 +39,7 @@ from core.store.table import Table
 T = TypeVar("T")
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
+_HEX = re.compile(r"[0-9a-f]*", re.ASCII)
 _IDENTITY_NAME = re.compile(r"[a-z0-9]([a-z0-9_-]*[a-z0-9])?", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 ALLOWED = "Only alphanumeric characters, '-' and '_' are allowed"
@@ -95,12 +96,21 @@ def is_uuid(text: str) -> bool:
 
 
 def look_up(text: str, what: str) -> str:
-    """An id to look for, in the form that the tables have. Invalid when it is none."""
-    if len(text) != 36:
-        raise Invalid(f"failed acl {what} lookup: index error: UUID must be 36 characters")
-    if not is_uuid(text):
-        raise Invalid(f"failed acl {what} lookup: index error: Invalid UUID: {quote(text)}")
-    return text.lower()
+    """An id to look for, in the form that the tables have. Invalid when it cannot be one: as in Consul's
+    tables only its hexadecimal digits count, wherever the hyphens are."""
+    wrong = f"failed acl {what} lookup: index error: "
+    hyphens, digits = text.count("-"), text.replace("-", "").lower()
+    if len(text.encode("utf-8", "replace")) != 36:
+        raise Invalid(f"{wrong}UUID must be 36 characters")
+    if hyphens > 4:
+        raise Invalid(f'{wrong}UUID should have maximum of 4 "-"; got {hyphens}')
+    if len(digits) % 2:
+        raise Invalid(f"{wrong}Input (without hyphens) must be even length")
+    if not _HEX.fullmatch(digits):
+        raise Invalid(f"{wrong}Invalid UUID: {quote(text)}")
+    if len(digits) != 32:
+        return digits  # of another length than any that is there
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def good_name(name: str, longest: int) -> bool:
@@ -129,14 +139,18 @@ def good_identity_name(name: str) -> bool:
 # --- links and identities ----------------------------------------------------------------------------
 
 
-def links(table: Table[str, Any], given: Sequence[ACLLink] | None, what: str) -> list[ACLLink] | None:
+def links(
+    table: Table[str, Any], given: Sequence[ACLLink] | None, what: str, of_role: bool = False
+) -> list[ACLLink] | None:
     """Links by id, each once, without names: those are looked up when they are shown. Invalid when one
-    points to nothing."""
+    points to nothing, in words that differ with what has the link."""
     found: dict[str, ACLLink] = {}
     for link in given or ():
         if link.id:
-            row = table.rows.get(link.id.lower())
+            row = table.rows.get(_linked_id(link.id, what, of_role))
             how = f"ID {quote(link.id)}"
+            if row is None and of_role:
+                raise Invalid(f"No such {what} with ID: {link.id}")
         else:
             keys = table.group("name", link.name.lower())
             row = table.rows[keys[0]] if keys else None
@@ -145,6 +159,15 @@ def links(table: Table[str, Any], given: Sequence[ACLLink] | None, what: str) ->
             raise Invalid(f"No such ACL {what} with {how}")
         found.setdefault(row.id, ACLLink(row.id))
     return list(found.values()) or None
+
+
+def _linked_id(given: str, what: str, of_role: bool) -> str:
+    try:
+        return look_up(given, what)
+    except Invalid as error:
+        if of_role:
+            raise
+        raise Invalid(f"Error looking up {what} for id {quote(given)}: {error}") from None
 
 
 def check_identities(row: ACLToken | ACLRole, what: str) -> None:
@@ -189,18 +212,21 @@ def check_templated(one: ACLTemplatedPolicy, what: str) -> None:
 
 
 def unique_services(given: Sequence[ACLServiceIdentity] | None) -> list[ACLServiceIdentity] | None:
-    """Service identities, each name once: with the datacenters of all, or everywhere."""
+    """Service identities by name, each once: with the datacenters of all, or everywhere."""
     scopes: dict[str, list[str] | None] = {}
     for one in given or ():
-        known = scopes.get(one.service_name, [])
-        everywhere = not one.datacenters or known is None
-        scopes[one.service_name] = None if everywhere else sorted({*(known or ()), *(one.datacenters or ())})
-    return [ACLServiceIdentity(name, scope) for name, scope in scopes.items()] or None
+        scope = one.datacenters or None
+        if one.service_name in scopes:
+            known = scopes[one.service_name]
+            scope = sorted({*known, *scope}) if known and scope else None
+        scopes[one.service_name] = scope
+    return [ACLServiceIdentity(name, scopes[name]) for name in sorted(scopes)] or None
 
 
 def unique_nodes(given: Sequence[ACLNodeIdentity] | None) -> list[ACLNodeIdentity] | None:
-    """Node identities, each once."""
-    return list({(one.node_name, one.datacenter): one for one in given or ()}.values()) or None
+    """Node identities by name and datacenter, each once."""
+    rows = {(one.node_name, one.datacenter): one for one in given or ()}
+    return [rows[key] for key in sorted(rows)] or None
 
 
 def unique_templated(given: Sequence[ACLTemplatedPolicy] | None) -> list[ACLTemplatedPolicy] | None:

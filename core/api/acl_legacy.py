@@ -51,10 +51,9 @@ class AllAcls(Struct, frozen=True):
 
 
 def old_form(token: ACLToken) -> LegacyACL | None:
-    """A token as the old system shows it, None when it has more than that knows."""
-    if token.policies or token.roles or token.service_identities or token.node_identities:
-        return None
-    if token.type not in _TYPES or token.local:
+    """A token as the old system shows it, None when it has none of its types: the first management tokens
+    have one, beside their policy."""
+    if token.type not in _TYPES:
         return None
     return LegacyACL(
         token.secret_id,
@@ -108,7 +107,7 @@ def _checked(view: Store, args: LegacyACLRequest) -> LegacyACL:
     if acl.type not in _TYPES:
         raise Invalid("Invalid ACL Type")
     known = view.token_by_secret(acl.id)
-    if known is not None and known.policies:
+    if known is not None and _is_modern(known):
         raise Invalid("Cannot use legacy endpoint to modify a non-legacy token")
     if acl.id in _ROOTS:
         raise Denied("Permission denied: Cannot modify root ACL")
@@ -117,6 +116,12 @@ def _checked(view: Store, args: LegacyACLRequest) -> LegacyACL:
     except Invalid as error:
         raise Invalid(f"ACL rule compilation failed: {error}") from None
     return replace(acl, id=acl.id or view.hooks.new_id())
+
+
+def _is_modern(token: ACLToken) -> bool:
+    """Whether the old system does not know what the token is."""
+    links = token.policies or token.roles or token.service_identities or token.node_identities
+    return bool(links or not token.type or token.expiration_time is not None or token.auth_method)
 
 
 GET = Read("ACL.Get", _get, OPEN, acl_only=True)  # the id is the secret

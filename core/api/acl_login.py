@@ -115,9 +115,10 @@ LOGOUT = Action("ACL.Logout", _logout, OPEN)
 
 def login(agent: AgentDoor, request: Request) -> Outcome:
     """`POST /v1/acl/login`."""
-    method, bearer, meta = acl_shapes.login(request.body)
+    given = acl_shapes.login(request.body)
     datacenter = request.query.get("dc")
-    args = ACLLoginRequest(ACLLoginParams(method, bearer, meta or None), datacenter or agent.datacenter)
+    params = None if given is None else ACLLoginParams(given[0], given[1], given[2] or None)
+    args = ACLLoginRequest(params, datacenter or agent.datacenter)
     return Errand(LOGIN, args, lambda made: json(acl_render.token(made)), datacenter)
 
 

@@ -136,6 +136,7 @@ async def _set(server: ServerDoor, args: ACLPolicySetRequest) -> ACLPolicy:
         known = _known(view, policy)
         if named is not None and named.id != known.id:
             raise Invalid(f"Invalid Policy: A policy with name {quote(policy.name)} already exists")
+        _check_builtin(known, policy)
         policy = replace(policy, id=known.id)
     elif named is not None:
         raise Invalid(f"Invalid Policy: A Policy with Name {quote(policy.name)} already exists")
@@ -155,13 +156,18 @@ def _known(view: Store, policy: ACLPolicy) -> ACLPolicy:
     known: ACLPolicy | None = view.acl_get(TABLE, policy.id)[1]
     if known is None:
         raise Invalid(f"cannot find policy {policy.id}")
-    if known.id == GLOBAL_MANAGEMENT:
-        builtin = "of the builtin global-management policy is not permitted"
-        if policy.datacenters:
-            raise Invalid(f"Changing the Datacenters {builtin}")
-        if policy.rules != known.rules:
-            raise Invalid("Changing the Rules for the builtin global-management policy is not permitted")
     return known
+
+
+def _check_builtin(known: ACLPolicy, policy: ACLPolicy) -> None:
+    """Of the policy that allows everything only the name and the description may change."""
+    if known.id != GLOBAL_MANAGEMENT:
+        return
+    if policy.datacenters is not None:
+        what = "Changing the Datacenters of the builtin global-management policy is not permitted"
+        raise Invalid(what)
+    if policy.rules != known.rules:
+        raise Invalid("Changing the Rules for the builtin global-management policy is not permitted")
 
 
 async def _delete(server: ServerDoor, args: ACLPolicyDeleteRequest) -> str:

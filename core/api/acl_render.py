@@ -137,7 +137,14 @@ def _method_head(row: ACLAuthMethod | ACLAuthMethodListStub) -> Json:
 def auth_method(row: ACLAuthMethod) -> Json:
     """structs.ACLAuthMethod."""
     head = {**_method_head(row), **_present(TokenNameFormat=row.token_name_format)}
-    return {**head, "Config": row.config, **_indexes(row)}
+    return {**head, "Config": _sorted(row.config), **_indexes(row)}
+
+
+def _sorted(value: Any) -> Any:
+    """Maps by key, as Go writes them."""
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return value
 
 
 def auth_method_stub(row: ACLAuthMethodListStub) -> Json:

@@ -76,7 +76,7 @@ def _read(view: Store, args: ById, watch: Watch | None) -> Answer:
 
 
 def _list(view: Store, args: RoleList, watch: Watch | None) -> Answer:
-    policy = look_up(args.policy, "role") if args.policy else ""
+    policy = args.policy.lower()
     view.watch_cell(watch, *_SHOWN_FROM)
     index, rows = view.acl_list(TABLE)
     found = [
@@ -118,7 +118,7 @@ async def _set(server: ServerDoor, args: ACLRoleSetRequest) -> ACLRole:
     check_identities(role, "role")
     role = replace(
         role,
-        policies=links(view.acl_policies, role.policies, "policy"),
+        policies=links(view.acl_policies, role.policies, "policy", of_role=True),
         service_identities=unique_services(role.service_identities),
         node_identities=unique_nodes(role.node_identities),
         templated_policies=unique_templated(role.templated_policies),

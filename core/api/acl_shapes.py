@@ -58,10 +58,12 @@ class _Ttl(Shape):
     def fit(self, value: Any, errors: Errors) -> Any:
         if isinstance(value, str):
             try:
-                return duration.parse(value) if value else 0
+                return duration.parse(value)
             except ValueError as error:
                 raise JsonError(str(error)) from None
-        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= duration.MAX:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return 0  # what is neither is passed over
+        if abs(value) <= duration.MAX:
             return int(value)
         errors.mismatch(value, "time.Duration")
         return 0
@@ -72,7 +74,9 @@ class _Neutral(Shape):
 
     def fit(self, value: Any, errors: Errors) -> Any:
         if value not in ("", "default"):
-            errors.note(f"json: unknown field {quote(errors.path[-1])}")
+            field = errors.path[-1]
+            edition = " - Namespaces are a Consul Enterprise feature" if field == "Namespace" else ""
+            errors.note(f"json: unknown field {quote(field)}{edition}")
         return None
 
 
@@ -235,9 +239,11 @@ def legacy(body: bytes) -> LegacyACL:
     return msgspec.convert({"Type": "client", **(fields or {})}, LegacyACL)
 
 
-def login(body: bytes) -> tuple[str, str, dict[str, str]]:
-    """Auth method, bearer token and meta in the body of `/v1/acl/login`."""
-    fields = _read(body, _LOGIN, "Bad request: Failed to decode request body") or {}
+def login(body: bytes) -> tuple[str, str, dict[str, str]] | None:
+    """Auth method, bearer token and meta in the body of `/v1/acl/login`, None where that is null."""
+    fields = _read(body, _LOGIN, "Bad request: Failed to decode request body")
+    if fields is None:
+        return None
     return fields.get("AuthMethod", ""), fields.get("BearerToken", ""), fields.get("Meta") or {}
 
 

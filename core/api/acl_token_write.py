@@ -15,6 +15,7 @@ from core.api.acl_common import (
     go_time,
     is_uuid,
     links,
+    look_up,
     may_write,
     need_acls,
     unique_nodes,
@@ -48,7 +49,7 @@ async def _set(server: ServerDoor, args: ACLTokenSetRequest) -> ACLToken:
 
 async def _clone(server: ServerDoor, args: ACLTokenSetRequest) -> ACLToken:
     need_acls(server)
-    original = server.store.token_by_accessor(args.acl_token.accessor_id)
+    original = server.store.token_by_accessor(look_up(args.acl_token.accessor_id, "token"))
     if original is None or expired(original, server.wall()):
         raise no_such_token()
     if original.auth_method:
@@ -73,6 +74,8 @@ async def store_token(
 ) -> ACLToken:
     """Check a token, fill in what only the leader may decide, write it, and read it back. Invalid."""
     view = server.store
+    if token.accessor_id:
+        _check_accessor(token.accessor_id)
     if create or not token.accessor_id:
         token = _new(server, token, from_login)
     else:
@@ -100,6 +103,13 @@ async def store_token(
     if stored is None:
         raise Invalid("Failed to retrieve the token after insertion")
     return resolved(view, stored)
+
+
+def _check_accessor(accessor: str) -> None:
+    try:
+        look_up(accessor, "token")
+    except Invalid as error:
+        raise Invalid(f"Failed acl token lookup by accessor: {error}") from None
 
 
 def _new(server: ServerDoor, token: ACLToken, from_login: bool) -> ACLToken:

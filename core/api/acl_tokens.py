@@ -103,8 +103,7 @@ def _permit_read(authorizer: Authorizer, args: TokenRead, answer: Answer) -> Ans
 def _list(view: Store, args: TokenList, watch: Watch | None) -> Answer:
     if sum(map(bool, (args.policy, args.role, args.auth_method))) > 1:
         raise Invalid(_ONE_FILTER)
-    policy = look_up(args.policy, "token") if args.policy else ""
-    role = look_up(args.role, "token") if args.role else ""
+    policy, role = args.policy.lower(), args.role.lower()
     view.watch_cell(watch, *LINKED)
     if args.auth_method:
         keys = view.acl_tokens.group("auth_method", args.auth_method.lower())
