@@ -56,7 +56,7 @@ def member(one: Member, rpc: str = "") -> dict[str, Any]:
         "Name": one.name,
         "Addr": one.address,
         "Port": one.port,
-        "Tags": one.tags,
+        "Tags": dict(sorted(one.tags.items())),
         "Status": one.status,
         "ProtocolMin": one.protocol[0],
         "ProtocolMax": one.protocol[1],
