@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from msgspec import Struct
 
 from core.acl.access import Authorizer
 from core.api import render
 from core.api.blocking import query_options
-from core.api.endpoint import AgentDoor, Answer, Outcome, Question, Read, Reply, Request, Route
+from core.api.catalog import LIST_DATACENTERS
+from core.api.endpoint import (
+    AgentDoor,
+    Answer,
+    Errand,
+    Outcome,
+    QueryOptions,
+    Question,
+    Read,
+    Reply,
+    Request,
+    Route,
+)
+from core.api.remote_kinds import unrendered
+from core.api.status import Nothing
 from core.codec import gojson
-from core.errors import BadRequest
+from core.errors import CtlError, Denied, Unavailable
 from core.store.state import Store
 from core.store.structs import go_name
 from core.store.watch import Watch
@@ -67,25 +83,47 @@ def show_usage(usage: ServiceUsage) -> render.Json:
     }
 
 
-def usage(agent: AgentDoor, request: Request) -> Outcome:
-    """`GET /v1/operator/usage`: services, instances and nodes of one datacenter."""
-    options = query_options(request)
-    datacenter = options.datacenter or agent.datacenter
-    if request.query.has("global") and agent.known_datacenters() not in ([], [datacenter]):
-        raise BadRequest("Bad request: ?global is not supported, ask each datacenter with ?dc=NAME")
-
-    def shown(answer: Answer) -> Reply:
-        body = {
-            "Usage": {datacenter: show_usage(answer.value)},
-            "Index": answer.index,
-            "LastContact": answer.last_contact,
-            "KnownLeader": answer.known_leader,
-            "ConsistencyLevel": "stale" if options.allow_stale else "leader",
+def _body(found: dict[str, Answer], own: Answer, stale: bool) -> bytes:
+    return gojson.encode(
+        {
+            "Usage": {name: show_usage(answer.value) for name, answer in sorted(found.items())},
+            "Index": own.index,
+            "LastContact": own.last_contact,
+            "KnownLeader": own.known_leader,
+            "ConsistencyLevel": "stale" if stale else "leader",
             "NotModified": False,
             "Backend": 0,
             "ResultsFilteredByACLs": False,
         }
-        return Reply(body=gojson.encode(body))
+    )
+
+
+async def _everywhere(agent: AgentDoor, options: QueryOptions) -> Reply:
+    """The usage of all datacenters. CtlError names the one that cannot be asked."""
+    own = options.datacenter or agent.datacenter
+    names: list[str] = await agent.run(Errand(LIST_DATACENTERS, Nothing(), unrendered))
+    found: dict[str, Answer] = {}
+    for name in dict.fromkeys([own, *names]):
+        asked = dataclasses.replace(options, datacenter=name, min_query_index=0)
+        try:
+            found[name] = await agent.ask(Question(USAGE, UsageRequest(), asked, unrendered))
+        except Denied:
+            raise
+        except CtlError as error:
+            raise Unavailable(f"{error} (asking datacenter {name} for its usage)") from None
+    return Reply(body=_body(found, found[own], options.allow_stale))
+
+
+def usage(agent: AgentDoor, request: Request) -> Outcome:
+    """`GET /v1/operator/usage`: services, instances and nodes of one datacenter, or (`global`) of all."""
+    options = query_options(request)
+    if request.query.has("global"):
+        return _everywhere(agent, options)
+    datacenter = options.datacenter or agent.datacenter
+    stale = options.allow_stale
+
+    def shown(answer: Answer) -> Reply:
+        return Reply(body=_body({datacenter: answer}, answer, stale))
 
     return Question(USAGE, UsageRequest(), options, shown)
 

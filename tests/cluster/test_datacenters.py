@@ -162,6 +162,8 @@ def test_calls_are_forwarded(federation: Federation) -> None:
         assert b"KVS" in agent.ctl("snapshot", "inspect", str(archive)).stdout
         usage = agent.get("/v1/operator/usage?dc=dc2")["Usage"]
         assert list(usage) == ["dc2"]
+        usage = agent.get("/v1/operator/usage?global")["Usage"]
+        assert list(usage) == ["dc1", "dc2"] and usage["dc2"]["Nodes"] >= 2
         everywhere = agent.ctl("operator", "usage", "instances", "-all-datacenters")
         assert b"dc1" in everywhere.stdout and b"dc2" in everywhere.stdout
 

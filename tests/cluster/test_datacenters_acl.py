@@ -36,6 +36,7 @@ def _cluster(folder: Path, name: str, primary: str, clients: int = 0, **acl: Any
         "primary_datacenter": "dc1",
         "retry_join_wan": [primary] if primary else [],
         "gossip_wan": QUICK,
+        "actions": {"where": {"args": ["/bin/sh", "-c", f"echo {name} $CTL_NODE"]}},
         "acl": {"enabled": True, "default_policy": "deny", "tokens": tokens, **TTL, **acl},
     }
     found = Cluster(place, servers=1, clients=clients, config=config)
@@ -181,6 +182,27 @@ def test_config_entries_are_the_primary_datacenters(federation: Federation) -> N
     assert federation.dc3["s1"].http("DELETE", path).status == 200
     for agent in _everywhere(federation):
         until("it is gone", lambda a=agent, p=path: a.http("GET", p).status == 404)
+
+
+def test_actions_run_in_another_datacenter(federation: Federation) -> None:
+    """The token is judged there, and the nodes are those of there."""
+    for asked in (federation.dc1["s1"], federation.dc3["c1"]):
+        words = ("exec", "-datacenter", "dc2", "-verbose", "-o", "json", "where")
+        done = asked.ctl(*words, CONSUL_HTTP_TOKEN=ROOT)
+        assert done.returncode == 0, done.stderr
+        assert b"dc2 s1" in done.stdout and b"dc1" not in done.stdout
+        policy = _policy(
+            federation.dc1["s1"], f"none-{asked.cluster.folder.name}", 'node_prefix "" { policy = "read" }'
+        )
+        secret = _token(federation.dc1["s1"], policy)["SecretID"]
+        until(
+            "it is known", lambda s=secret: _as(federation.dc2["s1"], s, "/v1/acl/token/self").status == 200
+        )
+        refused = asked.ctl(*words, CONSUL_HTTP_TOKEN=secret)
+        assert refused.returncode == 1 and b"Permission denied" in refused.stderr
+        assert b"dc2 s1" not in refused.stdout
+    gone = federation.dc1["s1"].ctl("exec", "-datacenter", "nowhere", "where", CONSUL_HTTP_TOKEN=ROOT)
+    assert gone.returncode == 1 and b"No path to datacenter" in gone.stderr
 
 
 def test_names_need_a_token(federation: Federation) -> None:
