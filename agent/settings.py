@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -30,6 +31,7 @@ from core.raft.settings import Settings as Timing
 from core.store.structs import AutopilotConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from agent.audit import Audit
@@ -47,6 +49,11 @@ def seconds(nanoseconds: int) -> float:
     return nanoseconds / SECOND
 
 
+def _networks(texts: Iterable[str]) -> tuple[str, ...]:
+    """Networks without the bits of a host, which a configuration may have."""
+    return tuple(str(ip_network(text.strip(), strict=False)) for text in texts)
+
+
 def audit(config: Config) -> Audit | None:
     """The log of requests, None where it is off. ConfigError."""
     sinks = audit_sinks(config["audit.enabled"], config["audit.sink"])
@@ -60,7 +67,7 @@ def audit(config: Config) -> Audit | None:
 def front(config: Config) -> FrontSettings:
     return FrontSettings(
         block_endpoints=tuple(config["http_config.block_endpoints"]),
-        allow_write_http_from=tuple(config["http_config.allow_write_http_from"]),
+        allow_write_http_from=_networks(config["http_config.allow_write_http_from"]),
         default_query_time=config["default_query_time"],
         max_query_time=config["max_query_time"],
         max_body=OTHER_BODIES,
@@ -273,7 +280,7 @@ def gossip(
         suspicion_mult=config[f"{profile}.suspicion_mult"],
         retransmit_mult=config[f"{profile}.retransmit_mult"],
         reconnect_timeout=seconds(config["reconnect_timeout_wan" if wan else "reconnect_timeout"]),
-        allowed_networks=tuple(config[f"{place}_allowed_cidrs"]),
+        allowed_networks=_networks(config[f"{place}_allowed_cidrs"]),
         verify_incoming=config["encrypt_verify_incoming"],
         verify_outgoing=config["encrypt_verify_outgoing"],
         coordinates=not config["disable_coordinates"],

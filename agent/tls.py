@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from core.config.ciphers import openssl_names
 from core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _restrict(context: ssl.SSLContext, files: TlsFiles) -> None:
     context.minimum_version = ssl.TLSVersion[version]
     if files.cipher_suites:
         try:
-            context.set_ciphers(files.cipher_suites.replace(",", ":"))
+            context.set_ciphers(openssl_names(files.cipher_suites))
         except ssl.SSLError as error:
             raise ConfigError(f"tls_cipher_suites: {error}") from None
 

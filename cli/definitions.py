@@ -23,12 +23,15 @@ from core.store.structs import go_name
 def validate_paths(call: Call) -> int:
     """`ctl validate`: Consul's verdict on stdout or stderr; warnings never fail it."""
     from agent.configfiles import load_config
+    from agent.interfaces import machine
+    from core.config.addresses import resolve
 
     forced = call.text("config-format")
     if forced not in ("", "json", "hcl"):
         raise Usage("-config-format must be either 'hcl' or 'json")
     try:
         config = load_config(Flags(config_paths=call.arguments, config_format=forced), call.yes("strict"))
+        resolve(config, machine())
     except ConfigError as error:
         raise Failure(f"Config validation failed: {error}") from None
     for warning in config.warnings:

@@ -107,6 +107,9 @@ class _Finder:
                 filled = evaluate(text, self.host)
             except TemplateError as error:
                 raise ConfigError(f"{key}: error parsing {quote(text)}: {error}") from None
+            if not filled and key.startswith("addresses."):
+                self.notices.append(f"{key}: {quote(text)} gave no address; the client addresses stand in")
+                return []
             if not filled:
                 raise ConfigError(f"{key}: {quote(text)} gave no address; there are {self._candidates()}")
             text = filled

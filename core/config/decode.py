@@ -86,11 +86,10 @@ class Decoder:
             return raw
         if isinstance(node, ListOf) or node in LISTS:
             return self._list(raw, node, where)
-        if isinstance(raw, list):  # a list of one stands for its item, as every block of HCL is one
-            if not raw or (len(raw) == 1 and raw[0] is None):
+        if isinstance(raw, list) and len(raw) == 1:  # it stands for its item, as every block of HCL is one
+            raw = raw[0]
+            if raw is None:
                 return _SKIP
-            if len(raw) == 1:
-                raw = raw[0]
         if isinstance(node, Block):
             return self.block(raw, node, where)
         if isinstance(node, MapOf) or node in MAPS:

@@ -299,7 +299,7 @@ ACL = [
     O("enable_acl_replication", "bool", False, "Old spelling.", old="acl.enable_token_replication"),
     O("acl_enforce_version_8", "bool", True, "Removed.", unused="it is always on"),
     O("acl.disabled_ttl", "string", "", "Removed.", unused=FIXED),
-    O("acl_disabled_ttl", "string", "", "Removed.", unused=FIXED),
+    O("acl_disabled_ttl", "string", "", "Removed.", old="acl.disabled_ttl", quiet=True),
 ]
 
 _TLS = [

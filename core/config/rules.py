@@ -5,10 +5,12 @@ Texts are Consul's (reference/config.md section 2)."""
 from __future__ import annotations
 
 import binascii
-from base64 import b64decode
+from ipaddress import ip_network
 
 from core.config.actions import actions
 from core.config.audit import audit_sinks
+from core.config.ciphers import CIPHER_SUITES, suites
+from core.config.decode import several
 from core.config.identity import datacenter_error, name_warning
 from core.config.settings import Config
 from core.errors import ConfigError
@@ -27,7 +29,7 @@ def fill_in(config: Config, hostname: str) -> None:
     if "acl_datacenter" in config.given and "acl.enabled" not in config.given:
         values["acl.enabled"] = True  # the old spelling for it
     values["node_id"] = values["node_id"].lower()
-    if values["node_name"] is None:
+    if not values["node_name"]:  # Consul too takes an empty name for none
         values["node_name"] = hostname
     if values["server_name"] is None:
         values["server_name"] = values["node_name"]
@@ -59,6 +61,8 @@ def check_rules(config: Config) -> None:
         _limits_error(config),
         _encrypt_error(config["encrypt"]),
         _ui_error(config),
+        _networks_error(config),
+        _ciphers_error(config),
         _services_error(config),
     ):
         if error:
@@ -101,6 +105,9 @@ def _limits_error(config: Config) -> str:
     for key in ("autopilot.max_trailing_logs", "dns_config.a_record_limit", "dns_config.udp_answer_limit"):
         if config[key] < 0:
             return f"{key} cannot be {config[key]}. Must be greater than or equal to zero"
+    for key in ("cache.entry_fetch_rate", "cache.entry_fetch_max_burst"):
+        if config[key] <= 0:
+            return f"{key} must be strictly positive, was: {config[key]:g}"
     if config["check_output_max_size"] < 1:
         return (
             "check_output_max_size must be positive, "
@@ -114,7 +121,7 @@ def _encrypt_error(text: str) -> str:
     if not text:
         return ""
     try:
-        key = b64decode(text.encode("ascii", "replace"), validate=True)
+        key = binascii.a2b_base64(text.encode("ascii", "replace"), strict_mode=True)
     except binascii.Error:
         return f"encrypt has invalid key: illegal base64 data at input byte {_bad_byte(text)}"
     if len(key) not in (16, 24, 32):
@@ -127,7 +134,9 @@ def _bad_byte(text: str) -> int:
     for at, char in enumerate(letters):
         if not (char.isascii() and (char.isalnum() or char in "+/")):
             return at
-    return min(len(letters) + 1, len(text)) if len(letters) % 4 == 1 else len(text)
+    if len(letters) == len(text):
+        return len(letters) // 4 * 4  # the text ends within a group of four
+    return len(text) if len(letters) % 4 == 2 else len(letters)
 
 
 def _ui_error(config: Config) -> str:
@@ -143,12 +152,47 @@ def _ui_error(config: Config) -> str:
     return ""
 
 
+def _networks_error(config: Config) -> str:
+    """Networks that are none, in each option's own form of complaint."""
+    bad = [text for text in config["http_config.allow_write_http_from"] if not _is_network(text)]
+    if bad:
+        return several([f"allow_write_http_from: invalid cidr: {text}" for text in bad]).rstrip()
+    for key in ("serf_lan_allowed_cidrs", "serf_wan_allowed_cidrs"):
+        bad = [text for text in config[key] if not _is_network(text)]
+        if bad:
+            return f"{key}: " + several([f"invalid cidr: {text}" for text in bad]).rstrip()
+    return ""
+
+
+def _is_network(text: str) -> bool:
+    """Whether it is an address, a slash and a number of bits, as Go reads networks."""
+    if not text.strip().rpartition("/")[2].isdecimal():
+        return False
+    try:
+        ip_network(text.strip(), strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _ciphers_error(config: Config) -> str:
+    for section in ("defaults", *_TLS_SECTIONS):
+        for suite in suites(config[f"tls.{section}.tls_cipher_suites"]):
+            if suite not in CIPHER_SUITES:
+                text = f'tls_cipher_suites: invalid tls cipher suites: unsupported cipher "{suite}"'
+                return several([text]) + f"known are {', '.join(CIPHER_SUITES)}"
+    return ""
+
+
 def _services_error(config: Config) -> str:
     for service in config.services:
         error = weights_problem(service.weights)
         if error:
             return f"Invalid weight definition for service {service.name}: {error}"
-        error = metadata_problem(service.meta)
+        meta = service.meta
+        if meta and service.kind == "mesh-gateway":  # may say by itself that it joins datacenters
+            meta = {key: value for key, value in meta.items() if key != "consul-wan-federation"}
+        error = metadata_problem(meta)
         if error:
             return f"invalid meta for service {service.name}: {error}"
     return ""
@@ -173,6 +217,8 @@ def _warn(config: Config) -> None:
     warnings.append(name_warning("Node name", config["node_name"]))
     warnings += [name_warning("Service name", service.name) for service in config.services if service.name]
     for rule in config["telemetry.prefix_filter"]:
-        if rule[:1] not in ("+", "-"):
+        if not rule:
+            warnings.append("Cannot have empty filter rule in prefix_filter")
+        elif rule[0] not in ("+", "-"):
             warnings.append(f"Filter rule must begin with either '+' or '-': \"{rule}\"")
     warnings[:] = [warning for warning in dict.fromkeys(warnings) if warning]

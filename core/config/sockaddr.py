@@ -52,18 +52,40 @@ _PRIVATE_V4 = """
 _PRIVATE_V6 = """
     ::/128 ::1/128 ::ffff:0:0/96 100::/64 2001::/23 2001:db8::/32 2002::/16 fc00::/7 fe80::/10"""
 
+# What no router passes on, as go-sockaddr counts it; all else is "forwardable".
+_FENCED = """
+    0.0.0.0/8 127.0.0.0/8 169.254.0.0/16 192.0.0.0/24 192.0.2.0/24 198.51.100.0/24 203.0.113.0/24 240.0.0.0/4
+    ::1/128 ::/128 ::ffff:0:0/96 2001:db8::/32 2001:10::/28 fe80::/10"""
+_RFCS = {  # besides 6890: what templates name to find private or special addresses
+    "919": "255.255.255.255/32",
+    "1112": "224.0.0.0/4",
+    "1122": "0.0.0.0/8 127.0.0.0/8",
+    "1918": "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16",
+    "2544": "198.18.0.0/15",
+    "3849": "2001:db8::/32",
+    "3927": "169.254.0.0/16",
+    "4193": "fc00::/7",
+    "5737": "192.0.2.0/24 198.51.100.0/24 203.0.113.0/24",
+    "6598": "100.64.0.0/10",
+    "6666": "100::/64",
+    "6890": _PRIVATE_V4 + _PRIVATE_V6,
+}
+
 _PART = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|`([^`]*)`|(\||\(|\))|([^\s"`|()]+))')
 _HOLE = re.compile(r"\{\{-?(.*?)-?\}\}", re.DOTALL)
 
 
 def is_private(ip: IPAddress) -> bool:
     """Whether an address is of a range that is not public (RFC 6890)."""
-    return any(ip in network for network in _private_networks(ip.version))
+    return _within(ip, _RFCS["6890"])
+
+
+def _within(ip: IPAddress, networks: str) -> bool:
+    return any(ip.version == network.version and ip in network for network in _networks(networks))
 
 
 @cache
-def _private_networks(version: int) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    texts = _PRIVATE_V4 if version == 4 else _PRIVATE_V6
+def _networks(texts: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
     return [ipaddress.ip_network(text) for text in texts.split()]
 
 
@@ -162,17 +184,28 @@ def default_addresses(addresses: Sequence[_Address]) -> list[_Address]:
 
 
 def private_addresses(addresses: Sequence[_Address]) -> list[_Address]:
-    """Private addresses of the interface that has the default route."""
-    return [a for a in default_addresses(addresses) if _usable(a) and is_private(a.ip)]
+    """Private addresses that others can reach, those of the default route's interface first."""
+    return [a for a in _reachable(addresses) if is_private(a.ip)]
 
 
 def public_addresses(addresses: Sequence[_Address]) -> list[_Address]:
-    """Public addresses of the interface that has the default route."""
-    return [a for a in default_addresses(addresses) if _usable(a) and not is_private(a.ip)]
+    """Public addresses, those of the default route's interface first."""
+    return [a for a in _reachable(addresses) if not is_private(a.ip)]
 
 
-def _usable(address: _Address) -> bool:
-    return not (address.ip.is_loopback or address.ip.is_link_local)
+def _reachable(addresses: Sequence[_Address]) -> list[_Address]:
+    return _sort([address for address in addresses if _forwardable(address)], "default,type,size")
+
+
+def _forwardable(address: _Address) -> bool:
+    return not _within(address.ip, _FENCED)
+
+
+def _of_interface(addresses: Sequence[_Address], pattern: str) -> list[_Address]:
+    """Addresses of the interface of that name; else of all whose names match the regular expression."""
+    exact = [address for address in addresses if address.name == pattern]
+    matches = _matches("name", pattern)
+    return _sort(exact or [address for address in addresses if matches(address)], "type,size")
 
 
 def interface_addresses(addresses: Sequence[_Address], name: str) -> list[_Address]:
@@ -195,11 +228,11 @@ _SOURCES: dict[str, tuple[int, Callable[..., Any]]] = {
     "GetPrivateInterfaces": (0, private_addresses),
     "GetPublicInterfaces": (0, public_addresses),
     "GetPrivateIP": (0, lambda addresses: _first(private_addresses(addresses))),
-    "GetPrivateIPs": (0, lambda found: _every([a for a in found if _usable(a) and is_private(a.ip)])),
+    "GetPrivateIPs": (0, lambda addresses: _every(_sort(private_addresses(addresses), "type,size"))),
     "GetPublicIP": (0, lambda addresses: _first(public_addresses(addresses))),
-    "GetPublicIPs": (0, lambda found: _every([a for a in found if _usable(a) and not is_private(a.ip)])),
-    "GetInterfaceIP": (1, lambda addresses, name: _first(interface_addresses(addresses, name))),
-    "GetInterfaceIPs": (1, lambda addresses, name: _every(interface_addresses(addresses, name))),
+    "GetPublicIPs": (0, lambda addresses: _every(_sort(public_addresses(addresses), "type,size"))),
+    "GetInterfaceIP": (1, lambda all, name: _first(list(filter(_forwardable, _of_interface(all, name))))),
+    "GetInterfaceIPs": (1, lambda all, name: _every(_of_interface(all, name))),
 }
 
 
@@ -207,27 +240,31 @@ _SOURCES: dict[str, tuple[int, Callable[..., Any]]] = {
 
 
 def _matches(kind: str, text: str) -> Callable[[_Address], bool]:
+    kind = kind.lower()
     if kind == "name":
         pattern = _regex(text)
         return lambda address: pattern.search(address.name) is not None
     if kind == "address":
         pattern = _regex(text)
-        return lambda address: pattern.search(str(address.ip)) is not None
+        return lambda address: pattern.search(str(address.on)) is not None
     if kind == "network":
         try:
-            network = ipaddress.ip_network(text, strict=False)
+            networks = [ipaddress.ip_network(part, strict=False) for part in text.split("|")]
         except ValueError as error:
             raise TemplateError(str(error)) from None
-        return lambda address: address.ip.version == network.version and address.ip in network
+        return lambda address: any(address.ip.version == n.version and address.ip in n for n in networks)
     if kind == "type":
-        versions = {"ipv4": (4,), "ipv6": (6,), "ip": (4, 6)}.get(text.lower())
-        if versions is None:
-            raise TemplateError(f'unsupported address type "{text}"')
-        return lambda address: address.ip.version in versions
-    if kind == "rfc":
-        if text != "6890":
-            raise TemplateError(f'only rfc "6890" is supported, not "{text}"')
-        return lambda address: is_private(address.ip)
+        wanted = text.lower().split("|")
+        for name in wanted:
+            if name not in ("ip", "ipv4", "ipv6"):
+                raise TemplateError(f'unsupported address type "{name}"')
+        return lambda address: "ip" in wanted or f"ipv{address.ip.version}" in wanted
+    if kind in ("rfc", "rfcs"):
+        for name in text.split("|"):
+            if name not in _RFCS:
+                raise TemplateError(f'unsupported RFC "{name}"; there are {", ".join(_RFCS)}')
+        ranges = " ".join([_RFCS[name] for name in text.split("|")])
+        return lambda address: _within(address.ip, ranges)
     if kind in ("flag", "flags"):
         return _has_flags(text)
     if kind == "size":
@@ -242,22 +279,43 @@ def _regex(text: str) -> re.Pattern[str]:
         raise TemplateError(f'bad regular expression "{text}": {error}') from None
 
 
-_FLAGS: dict[str, Callable[[_Address], bool]] = {
+def _never(address: _Address) -> bool:
+    return False
+
+
+# Flags of interfaces, of which an address must have all, and of addresses, of which one is enough.
+_INTERFACE_FLAGS: dict[str, Callable[[_Address], bool]] = {
     "up": lambda address: True,  # only such interfaces are looked at
+    "broadcast": lambda address: not address.ip.is_loopback,
+    "multicast": lambda address: not address.ip.is_loopback,
     "loopback": lambda address: address.ip.is_loopback,
-    "global unicast": lambda address: address.ip.is_global or address.ip.is_private,
-    "forwardable": lambda address: not (address.ip.is_loopback or address.ip.is_link_local),
-    "multicast": lambda address: address.ip.is_multicast,
+    "point-to-point": _never,
+}
+_ADDRESS_FLAGS: dict[str, Callable[[_Address], bool]] = {
+    "forwardable": _forwardable,
+    "global unicast": lambda address: (
+        not (address.ip.is_loopback or address.ip.is_link_local or address.ip.is_multicast)
+    ),
     "link-local unicast": lambda address: address.ip.is_link_local,
+    "multicast": lambda address: address.ip.is_multicast,
+    "loopback": lambda address: address.ip.is_loopback,
+    "interface-local multicast": _never,
+    "link-local multicast": _never,
+    "unspecified": _never,
 }
 
 
 def _has_flags(text: str) -> Callable[[_Address], bool]:
     names = text.lower().split("|")
     for name in names:
-        if name not in _FLAGS:
-            raise TemplateError(f'unsupported flag "{name}"; there are {", ".join(_FLAGS)}')
-    return lambda address: all(_FLAGS[name](address) for name in names)
+        if name not in _INTERFACE_FLAGS and name not in _ADDRESS_FLAGS:
+            known = ", ".join(dict.fromkeys([*_INTERFACE_FLAGS, *_ADDRESS_FLAGS]))
+            raise TemplateError(f'unsupported flag "{name}"; there are {known}')
+    every = [_INTERFACE_FLAGS[name] for name in names if name in _INTERFACE_FLAGS]
+    one = [_ADDRESS_FLAGS[name] for name in names if name in _ADDRESS_FLAGS]
+    return lambda address: (
+        (bool(every) and all(has(address) for has in every)) or any(has(address) for has in one)
+    )
 
 
 def _include(found: list[_Address], kind: str, text: str) -> list[_Address]:
@@ -273,7 +331,7 @@ _KEYS: dict[str, Callable[[_Address], Any]] = {
     "address": lambda address: (address.ip.version, int(address.ip)),
     "name": lambda address: address.name,
     "type": lambda address: address.ip.version,
-    "size": lambda address: -address.on.network.prefixlen,
+    "size": lambda address: address.on.network.prefixlen,  # the larger network first
     "default": lambda address: not address.default,
     "private": lambda address: not is_private(address.ip),
 }
@@ -282,7 +340,7 @@ _KEYS: dict[str, Callable[[_Address], Any]] = {
 def _sort(found: list[_Address], by: str) -> list[_Address]:
     out = list(found)
     for part in reversed(by.split(",")):
-        key = part.strip().lstrip("+-")
+        key = part.strip().lower().lstrip("+-")
         if key not in _KEYS:
             raise TemplateError(f'unsupported sort key "{key}"; there are {", ".join(_KEYS)}')
         out.sort(key=_KEYS[key], reverse=part.strip().startswith("-"))
@@ -309,11 +367,40 @@ def _unique(found: list[_Address], kind: str) -> list[_Address]:
     return list({_attribute(address, kind): address for address in reversed(found)}.values())[::-1]
 
 
+def _math(kind: str, text: str, found: list[_Address]) -> list[_Address]:
+    return [address._replace(on=_moved(address.on, kind.lower(), text)) for address in found]
+
+
+def _moved(on: IPInterface, kind: str, text: str) -> IPInterface:
+    """An address moved by a signed number: from itself, or within its network from its start or end."""
+    if not re.fullmatch(r"[+-][0-9]{1,18}" if kind in ("address", "network") else "[0-9]{1,3}", text):
+        sign = "a sign (+/-) and " if kind in ("address", "network") else ""
+        raise TemplateError(f'math "{kind}" needs {sign}a number, not "{text}"')
+    number, bits, size = int(text), on.max_prefixlen, on.network.num_addresses
+    if kind == "address":
+        ip, length = (int(on.ip) + number) % (1 << bits), on.network.prefixlen
+    elif kind == "network":
+        ip, length = int(on.network.network_address) + number % size, on.network.prefixlen
+    elif kind == "mask":
+        if number > bits:
+            raise TemplateError(f'math "mask" needs a number up to {bits}, not "{text}"')
+        ip = int(on.ip) >> (bits - number) << (bits - number)
+        length = min(number, on.network.prefixlen)
+    else:
+        raise TemplateError(f'unsupported math "{kind}"; there are address, network, mask')
+    make = ipaddress.IPv4Interface if on.version == 4 else ipaddress.IPv6Interface
+    return make((ip, length))
+
+
 def _attribute(address: _Address, name: str) -> str:
     values = {
         "address": str(address.ip),
         "name": address.name,
-        "network": str(address.on.network),
+        "host": str(address.ip),
+        "network": str(address.on.network.network_address),
+        "netmask": str(address.on.network.netmask),
+        "mask_bits": str(address.on.network.prefixlen),
+        "broadcast": str(address.on.network.broadcast_address),
         "size": str(address.on.network.num_addresses),
         "type": f"IPv{address.ip.version}",
         "string": str(address.on),
@@ -338,6 +425,7 @@ _FILTERS: dict[str, tuple[int, Callable[..., Any]]] = {
     "limit": (1, lambda count, found: _limit(found, count)),
     "offset": (1, lambda count, found: _offset(found, count)),
     "unique": (1, lambda kind, found: _unique(found, kind)),
+    "math": (2, lambda kind, text, found: _math(kind, text, found)),
     "attr": (1, lambda name, found: _attr(found, name)),
     "join": (2, lambda name, between, found: _join(found, name, between)),
 }

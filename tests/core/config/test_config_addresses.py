@@ -133,6 +133,13 @@ def test_error(text: str, error: str) -> None:
     assert error in error_of(text)
 
 
+def test_a_template_without_an_address_leaves_listeners_where_they_are() -> None:
+    found = of('addresses { http = "{{ GetInterfaceIP \\"gone0\\" }}" }')
+    assert found.http == [Listener("127.0.0.1", 8500)]
+    (notice,) = found.notices
+    assert "gave no address; the client addresses stand in" in notice
+
+
 def test_names_are_looked_up_in_what_is_known() -> None:
     host = Host((LOOPBACK,), "", {"me.example": "192.168.1.1"})
     assert of('bind_addr = "me.example"', host).bind == "192.168.1.1"
@@ -145,9 +152,9 @@ def test_names_are_looked_up_in_what_is_known() -> None:
         ("{{ GetPrivateIP }}", "10.0.0.5"),
         ("{{ GetPublicIP }}", "2600::5"),
         ("{{GetPrivateIPs}}", "172.17.0.1 10.0.0.5"),
-        ("{{ GetPublicIPs }}", "2600::5 8.8.4.4"),
+        ("{{ GetPublicIPs }}", "8.8.4.4 2600::5"),
         ('{{ GetInterfaceIP "docker0" }}', "172.17.0.1"),
-        ('{{ GetInterfaceIPs "eth0" }}', "10.0.0.5 2600::5 fe80::1"),
+        ('{{ GetInterfaceIPs "eth0" }}', "10.0.0.5 fe80::1 2600::5"),
         ('{{ GetDefaultInterfaces | attr "address" }}', "10.0.0.5"),
         ('{{ GetAllInterfaces | include "network" "172.16.0.0/12" | attr "address" }}', "172.17.0.1"),
         ('{{ GetAllInterfaces | include "name" "^docker" | join "string" "," }}', "172.17.0.1/16"),
@@ -156,7 +163,27 @@ def test_names_are_looked_up_in_what_is_known() -> None:
         ('{{ GetAllInterfaces | include "rfc" "6890" | include "flags" "forwardable|up" '
          '| sort "+name,address" | offset 1 | attr "name" }}', "eth0"),
         ('{{ GetAllInterfaces | unique "name" | join "name" "+" }}', "lo+docker0+eth0+wan0"),
-        ('{{ GetPrivateInterfaces | attr "network" }}', "10.0.0.0/24"),
+        ('{{ GetPrivateInterfaces | attr "network" }}', "10.0.0.0"),
+        ('{{ GetPrivateInterfaces | join "address" " " }}', "10.0.0.5 172.17.0.1"),
+        ('{{ GetPrivateInterfaces | include "network" "172.16.0.0/12" | attr "address" }}', "172.17.0.1"),
+        ('{{ GetPublicInterfaces | include "type" "ipv4" | attr "address" }}', "8.8.4.4"),
+        ('{{ GetInterfaceIP "eth.*" }}', "10.0.0.5"),
+        ('{{ GetInterfaceIP "^(eth|wan)0$" }}', "10.0.0.5"),
+        ('{{ GetInterfaceIP "lo" }}', ""),
+        ('{{ GetInterfaceIPs "lo" }}', "127.0.0.1 ::1"),
+        ('{{ GetAllInterfaces | include "rfc" "1918|5737" | join "address" " " }}', "172.17.0.1 10.0.0.5"),
+        ('{{ GetAllInterfaces | include "network" "8.0.0.0/8|172.16.0.0/12" | join "name" " " }}',
+         "docker0 wan0"),
+        ('{{ GetAllInterfaces | include "type" "ipv4|ipv6" | sort "type,size" | attr "address" }}',
+         "127.0.0.1"),
+        ('{{ GetAllInterfaces | include "flags" "up|broadcast" | attr "name" }}', "docker0"),
+        ('{{ GetAllInterfaces | include "flags" "forwardable" | sort "type,address" | limit 1 }}',
+         "8.8.4.4"),
+        ('{{ GetPrivateInterfaces | math "address" "+1" | attr "string" }}', "10.0.0.6/24"),
+        ('{{ GetPrivateInterfaces | math "network" "+5" | attr "address" }}', "10.0.0.5"),
+        ('{{ GetPrivateInterfaces | math "network" "-1" | attr "address" }}', "10.0.0.255"),
+        ('{{ GetPrivateInterfaces | math "mask" "16" | attr "string" }}', "10.0.0.0/16"),
+        ('{{ GetPrivateInterfaces | attr "netmask" }}', "255.255.255.0"),
         ('{{ GetPrivateIP }} of {{ GetPrivateInterfaces | attr "size" }}', "10.0.0.5 of 256"),
         ('{{ GetAllInterfaces | include "size" "16" }}', "172.17.0.1"),
         ("plain", "plain"),
@@ -179,7 +206,10 @@ def test_template(template: str, value: str) -> None:
         ('{{ GetAllInterfaces | include "network" "x" }}', "does not appear to be"),
         ('{{ GetAllInterfaces | include "name" "(" }}', "bad regular expression"),
         ('{{ GetAllInterfaces | include "type" "unix" }}', "unsupported address type"),
-        ('{{ GetAllInterfaces | include "rfc" "1" }}', "only rfc"),
+        ('{{ GetAllInterfaces | include "rfc" "1" }}', "unsupported RFC"),
+        ('{{ GetPrivateInterfaces | math "address" "1" }}', 'math "address" needs a sign (+/-) and a number'),
+        ('{{ GetPrivateInterfaces | math "mask" "33" }}', "needs a number up to 32"),
+        ('{{ GetPrivateInterfaces | math "x" "1" }}', "unsupported math"),
         ('{{ GetAllInterfaces | include "flags" "x" }}', "unsupported flag"),
         ('{{ GetAllInterfaces | sort "x" }}', "unsupported sort key"),
         ('{{ GetAllInterfaces | limit "x" }}', "is not a number"),

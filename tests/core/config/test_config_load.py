@@ -281,7 +281,7 @@ def test_aliases_of_consul() -> None:
 
 def test_lists_of_one_stand_for_their_item() -> None:
     config = of(
-        '{"service": [{"name": "a"}], "ports": [{"http": 1}], "node_name": ["n"], "domain": []}', "json"
+        '{"service": [{"name": "a"}], "ports": [{"http": 1}], "node_name": ["n"], "domain": [null]}', "json"
     )
     assert (config.services[0].name, config["ports.http"], config["node_name"]) == ("a", 1, "n")
     assert config["domain"] == "consul."

@@ -40,6 +40,13 @@ LEGAL: dict[str, Any] = {  # where any text or number will not do
     "actions": {"deploy": {"args": ["/bin/deploy"]}},
     "audit.enabled": False,  # needs a sink
     "data_dir": "/x",
+    "serf_lan_allowed_cidrs": ["10.0.0.0/8"],
+    "serf_wan_allowed_cidrs": ["10.0.0.0/8"],
+    "http_config.allow_write_http_from": ["10.0.0.0/8"],
+    **dict.fromkeys(
+        [option.key for option in OPTIONS if option.key.endswith("tls_cipher_suites")],
+        "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    ),
 }
 
 
