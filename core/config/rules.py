@@ -121,6 +121,8 @@ def _encrypt_error(text: str) -> str:
     if not text:
         return ""
     try:
+        if len(text) % 4:
+            raise binascii.Error("not whole groups of four")
         key = binascii.a2b_base64(text.encode("ascii", "replace"), strict_mode=True)
     except binascii.Error:
         return f"encrypt has invalid key: illegal base64 data at input byte {_bad_byte(text)}"
