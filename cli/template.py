@@ -120,12 +120,12 @@ def _settings(call: Call) -> Settings:
         trees = [decode(tree, name) for name, tree in _files(call.many("config"))]
         try:
             trees.append(_flags(call))
-        except ValueError as error:
+        except (ConfigError, ValueError) as error:
             raise Failure(str(error), code=BAD_FLAGS) from None
         settings = of(trees)
     except ConfigError as error:
         raise Failure(str(error), code=BAD_CONFIG) from None
-    if not settings.outputs and settings.child is None:
+    if not settings.outputs and settings.child is None and not call.many("config"):
         raise Failure(
             "there is nothing to do: give a template with -template IN:OUT[:COMMAND]", code=BAD_FLAGS
         )
@@ -134,6 +134,7 @@ def _settings(call: Call) -> Settings:
 
 def _files(paths: list[str]) -> list[tuple[str, Any]]:
     """The configuration files, folders in lexical order and recursively."""
+    from cli.client import error_text
     from core.config.formats import Source, read
     from core.errors import ConfigError
 
@@ -145,7 +146,8 @@ def _files(paths: list[str]) -> list[tuple[str, Any]]:
                 with open(name, "rb") as file:
                     text = file.read().decode()
             except (OSError, UnicodeDecodeError) as error:
-                raise ConfigError(f"cannot read {name}: {error}") from None
+                reason = error_text(error) if isinstance(error, OSError) else str(error)
+                raise ConfigError(f"cannot read {name}: {reason}") from None
             kind = os.path.splitext(name)[1].lstrip(".")
             kind = {"yml": "yaml"}.get(kind, kind if f".{kind}" in _EXTENSIONS else "hcl")
             found.append((name, read(Source(name, kind, text))))
@@ -157,7 +159,7 @@ def _below(folder: str) -> list[str]:
         os.path.join(place, name)
         for place, _, names in os.walk(folder)
         for name in names
-        if name.endswith(_EXTENSIONS)
+        if not name.startswith(".")
     ]
 
 
@@ -170,6 +172,7 @@ _TEXTS = {  # flag -> key of the configuration
     "consul-ssl-ca-cert": "consul.ssl.ca_cert",
     "consul-ssl-ca-path": "consul.ssl.ca_path",
     "consul-ssl-server-name": "consul.ssl.server_name",
+    "retry": "consul.retry.backoff",
     "consul-retry-backoff": "consul.retry.backoff",
     "consul-retry-max-backoff": "consul.retry.max_backoff",
     "consul-transport-dial-keep-alive": "consul.transport.dial_keep_alive",
@@ -315,6 +318,7 @@ FLAGS = (
     ),
     _flag("consul-retry-backoff", "string", "Time before the second attempt; doubles each time.", "250ms"),
     _flag("consul-retry-max-backoff", "string", "Longest time between attempts.", "1m"),
+    _flag("retry", "string", "Old name of -consul-retry-backoff."),
     _flag("consul-ssl", "bool", "Speak TLS with the agent."),
     _flag("consul-ssl-verify", "bool", "Verify its certificate.", "true"),
     _flag("consul-ssl-cert", "string", "Client certificate, as -client-cert."),

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Mapping
 
 from cli.command import Failure
 from cli.supervise import Signals, StartError, Supervisor, shell_words
@@ -18,11 +19,25 @@ def words_of(program: Program) -> list[str]:
     return shell_words(program.line) if program.line else list(program.words)
 
 
+def variables_of(program: Program, added: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment of a program: what it may have of ours, what is added, its own."""
+    rules = program.variables
+    names = [] if rules.pristine else list(os.environ)
+    if rules.allowed:
+        names = [name for name in names if _matches(name, rules.allowed)]
+    found = {name: os.environ[name] for name in names if not _matches(name, rules.denied)}
+    custom = (each.partition("=") for each in rules.custom)
+    return {**found, **added, **{name: value for name, _, value in custom}}
+
+
 class Companion:
     """The child of exec mode."""
 
-    def __init__(self, child: Child, supervisor: Supervisor, signals: Signals) -> None:
-        self._child, self._supervisor, self._signals = child, supervisor, signals
+    def __init__(
+        self, child: Child, supervisor: Supervisor, signals: Signals, added: Mapping[str, str]
+    ) -> None:
+        """`added` are variables that the child gets whatever it has of ours."""
+        self._child, self._supervisor, self._signals, self._added = child, supervisor, signals, added
         self.running = False
         self._tell_at: float | None = None
 
@@ -35,21 +50,11 @@ class Companion:
         """Start it, at first or anew. Failure."""
         words = words_of(self._child.program)
         try:
-            self._supervisor.start([*self._environment(), *words], {}, own_stdin=True)
+            known = variables_of(self._child.program, self._added)
+            self._supervisor.start(words, known, own_stdin=True, pristine=True)
         except StartError as error:
             raise Failure(f"exec: cannot start {self._child.program}: {error}") from None
         self.running = True
-
-    def _environment(self) -> list[str]:
-        """The words before the command that change its environment."""
-        child = self._child
-        if not (child.pristine or child.custom or child.allowed or child.denied):
-            return []
-        names = [] if child.pristine else list(os.environ)
-        if child.allowed:
-            names = [name for name in names if _matches(name, child.allowed)]
-        names = [name for name in names if not _matches(name, child.denied)]
-        return ["env", "-i", *(f"{name}={os.environ[name]}" for name in names), *child.custom]
 
     def changed(self) -> None:
         """A file has changed: tell it, after a random part of the splay."""

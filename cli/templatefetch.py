@@ -271,3 +271,16 @@ def environment(settings: Settings) -> dict[str, str]:
         if name in settings.agent:
             found[f"CTL_{name}"] = settings.agent[name]
     return found
+
+
+def agent_variables(settings: Settings) -> dict[str, str]:
+    """What tells the programs that we run of the agent that the configuration names."""
+    agent = settings.agent
+    named = {
+        "CONSUL_HTTP_ADDR": agent.get("http-addr"),
+        "CONSUL_HTTP_AUTH": agent.get("HTTP_AUTH"),
+        "CONSUL_HTTP_TOKEN": agent.get("token"),
+        "CONSUL_HTTP_TOKEN_FILE": agent.get("token-file"),
+        "CONSUL_HTTP_SSL_VERIFY": agent.get("HTTP_SSL_VERIFY"),
+    }
+    return {name: value for name, value in named.items() if value}

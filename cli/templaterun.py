@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 from cli.client import error_text
 from cli.command import Failure
-from cli.supervise import Signals, StartError, Stop, Supervisor, ending, exit_status, shell_words
-from cli.templatechild import Companion, words_of
+from cli.supervise import Signals, StartError, Stop, Supervisor, ending, exit_status
+from cli.templatechild import Companion, variables_of, words_of
 from cli.templatedoors import surroundings
-from cli.templatefetch import Brain, Broken, environment
+from cli.templatefetch import Brain, Broken, agent_variables
 from cli.templatefile import Swap, Written, current, keep, restore, unfinished
 from cli.templatelog import Log
 from core.template.errors import TemplateError
@@ -86,7 +86,9 @@ class Runner:
         """The exit code. Reload when the configuration is to be read again, Failure when all is over."""
         with Supervisor(self._signals) as self._commands, Supervisor(self._signals) as beside:
             if self._settings.child is not None and not self._dry:
-                self._child = Companion(self._settings.child, beside, self._signals)
+                self._child = Companion(
+                    self._settings.child, beside, self._signals, agent_variables(self._settings)
+                )
             try:
                 return self._loop(beside)
             except Stop as stop:
@@ -110,6 +112,8 @@ class Runner:
             self._complain()
             numbers = self._wait(beside)
             if self._child is not None and self._child.code is not None:
+                if self._child.code:
+                    self._log("ERR", f"child process died with exit code {self._child.code}")
                 return exit_status(self._child.code)
             for number in numbers:
                 if self._heed(number):
@@ -152,7 +156,7 @@ class Runner:
             sys.stderr.write("Cleaning up...\n")
             return True
         if name == self._settings.reload:
-            self._log("INFO", "reading the configuration again")
+            sys.stderr.write("Reloading configuration...\n")
             try:
                 runner = self._renew()
             except Failure as failure:
@@ -267,7 +271,7 @@ class Runner:
         if not output.check:
             return
         line = output.check.replace("{tmp}", shlex.quote(temporary))
-        code, why = self._execute(shell_words(line), output.check_timeout)
+        code, why = self._execute(Program(line=line, timeout=output.check_timeout))
         if code or why:
             wrong = f"the check `{output.check}` failed ({why or ending(code)})"
             raise Refused(f"{output.destination} is kept as it is: {wrong}")
@@ -297,7 +301,7 @@ class Runner:
         for program, files in programs.items():
             self._log("INFO", f"running `{program}`")
             try:
-                code, why = self._execute(words_of(program), program.timeout)
+                code, why = self._execute(program)
             except Stop:
                 if self._commands.code == 0:
                     _forget(files)
@@ -312,24 +316,20 @@ class Runner:
                 keep(written)
             self._fail(files[0][0], Failure(text))
 
-    def _execute(self, words: list[str], timeout: float) -> tuple[int, str]:
+    def _execute(self, program: Program) -> tuple[int, str]:
         """Run a command to its end: its code, and why it has none."""
-        known = environment(self._settings)
-        added = {name: known[name] for name in ("CONSUL_HTTP_AUTH",) if name in known}
-        if self._settings.agent.get("http-addr"):
-            added["CONSUL_HTTP_ADDR"] = self._settings.agent["http-addr"]
-        if self._settings.agent.get("token"):
-            added["CONSUL_HTTP_TOKEN"] = self._settings.agent["token"]
+        timeout = program.timeout
         try:
-            return self._finish(words, added, time.monotonic() + timeout if timeout else None), ""
+            return self._finish(program, time.monotonic() + timeout if timeout else None), ""
         except TimeoutError:
             return 0, f"it did not end within {timeout:g}s"
         except StartError as error:
             return 0, str(error)
 
-    def _finish(self, words: list[str], environment: dict[str, str], deadline: float | None) -> int:
+    def _finish(self, program: Program, deadline: float | None) -> int:
         """The code of a command. TimeoutError, or Stop for a signal that ends us; others wait until then."""
-        self._commands.start(words, environment, whole=False)
+        known = variables_of(program, agent_variables(self._settings))
+        self._commands.start(words_of(program), known, whole=False, pristine=True)
         why: Exception | None = None
         while (code := self._commands.code) is None:
             left = None if deadline is None or why else max(0.0, deadline - time.monotonic())
@@ -383,4 +383,4 @@ def write_pid(path: str) -> None:
         with open(path, "w") as file:
             file.write(f"{os.getpid()}\n")
     except OSError as error:
-        raise Failure(f"pid_file: {path}: {error_text(error)}", code=11) from None
+        raise Failure(f"could not open pid file: open {path}: {error_text(error)}", code=BROKEN) from None

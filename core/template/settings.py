@@ -9,7 +9,7 @@ from typing import Any
 
 from core.errors import ConfigError
 from core.template.plan import Safety, Wait
-from core.template.settings_keys import Program, Tree, merge
+from core.template.settings_keys import Program, Tree, Variables, merge
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,6 @@ class Child:
     reload: str = ""
     kill: str = "SIGINT"
     kill_timeout: float = 30.0
-    pristine: bool = False
-    custom: tuple[str, ...] = ()
-    allowed: tuple[str, ...] = ()
-    denied: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,7 +144,7 @@ def _output(block: Tree, tree: Tree, wait: Wait) -> Output:
     command = block.get("exec", {}).get("command") or block.get("command")
     if command is not None:
         timeout = block.get("exec", {}).get("timeout", block.get("command_timeout", 30.0))
-        command = Program(command.words, command.line, timeout)
+        command = _program(command, timeout, block.get("exec", {}))
     denied = (*block.get("function_denylist", ()), *block.get("function_blacklist", ()))
     lost = _either(block, "error_on_missing_key", tree, "err_on_failed_lookup", False)
     fatal = _either(block, "error_fatal", tree, "template_error_fatal", True)
@@ -182,21 +178,28 @@ def _either(first: Tree, key: str, second: Tree, other: str, default: Any) -> An
     return first[key] if key in first else second.get(other, default)
 
 
-def _child(block: Tree) -> Child | None:
-    command = block.get("command")
-    if command is None:
-        return None
+def _program(command: Program, timeout: float, block: Tree) -> Program:
+    """The command of a block that may say what its environment is."""
     env = block.get("env", {})
-    return Child(
-        program=Program(command.words, command.line, block.get("timeout", 0.0)),
-        splay=block.get("splay", 0.0),
-        reload=block.get("reload_signal", ""),
-        kill=block.get("kill_signal") or "SIGINT",
-        kill_timeout=block.get("kill_timeout", 30.0),
+    variables = Variables(
         pristine=env.get("pristine", False),
         custom=env.get("custom", ()),
         allowed=(*env.get("allowlist", ()), *env.get("whitelist", ())),
         denied=(*env.get("denylist", ()), *env.get("blacklist", ())),
+    )
+    return Program(command.words, command.line, timeout, variables)
+
+
+def _child(block: Tree) -> Child | None:
+    command = block.get("command")
+    if command is None:
+        return None
+    return Child(
+        program=_program(command, block.get("timeout", 0.0), block),
+        splay=block.get("splay", 0.0),
+        reload=block.get("reload_signal", ""),
+        kill=block.get("kill_signal") or "SIGINT",
+        kill_timeout=block.get("kill_timeout", 30.0),
     )
 
 

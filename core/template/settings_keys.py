@@ -6,7 +6,7 @@ The keys of consul-template, and what ctl adds to a template: `check`, `check_ti
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from core.codec import duration
@@ -50,12 +50,23 @@ SIGNALS = frozenset(
 
 
 @dataclass(frozen=True)
+class Variables:
+    """What a program gets of our environment, as patterns of names, and what it gets besides."""
+
+    pristine: bool = False  # nothing of ours
+    custom: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Program:
     """A command: `words` to run as they are, or one `line` for the shell."""
 
     words: tuple[str, ...] = ()
     line: str = ""
     timeout: float = 30.0
+    variables: Variables = field(default_factory=Variables)
 
     def __str__(self) -> str:
         return self.line or " ".join(self.words)

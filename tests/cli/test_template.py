@@ -209,9 +209,10 @@ def test_the_name_consul_template(agent: Agent, folder: Path) -> None:
     [
         (("-nosuch",), 13, "flag provided but not defined: -nosuch"),
         ((), 13, "there is nothing to do"),
-        (("-template", ":x"), 15, "IN:OUT[:COMMAND]"),
-        (("-wait", "x", "-template", "a:b"), 15, "wait"),
-        (("-config", "nosuch.hcl"), 15, "cannot read nosuch.hcl"),
+        (("-template", ":x"), 13, "IN:OUT[:COMMAND]"),
+        (("-wait", "x", "-template", "a:b"), 13, "wait"),
+        (("-config", "nosuch.hcl"), 15, "cannot read nosuch.hcl: no such file or directory"),
+        (("-template", "ok.ctmpl:x", "-pid-file", "no/pid"), 14, "could not open pid file: open no/pid: no"),
         (("-config", "bad.hcl"), 15, "there is no key temlate"),
         (("-template", "nosuch.ctmpl:x", "-once"), 14, "open nosuch.ctmpl: no such file or directory"),
         (("-template", "parse.ctmpl:x", "-parse-only"), 14, "template: parse.ctmpl:2: unexpected EOF"),
@@ -327,7 +328,7 @@ def test_a_signal_to_read_again_waits_for_the_command(agent: Agent, folder: Path
         runner.process.send_signal(signal.SIGHUP)
         runner.process.send_signal(signal.SIGUSR1)
         (folder / "on").touch()
-        until("it was read again", lambda: "reading the configuration again" in _text(runner.log))
+        until("it was read again", lambda: "Reloading configuration..." in _text(runner.log))
         agent.http("PUT", "/v1/kv/a", b"2")
         until("it goes on", lambda: _text(folder / "runs") == "begin\nend\nbegin\nend\n")
         assert runner.end() == 12
@@ -360,6 +361,37 @@ def test_exec_mode_ends_with_the_child(agent: Agent, folder: Path) -> None:
     env = ("-exec-env-pristine", "-exec-env-custom", "X=1")
     _run(agent, folder, "-template", "a.ctmpl:a", "-exec", "echo $X-$CTL_HTTP_ADDR- > seen", *env)
     assert _text(folder / "seen") == "1--\n"
+
+
+def test_the_environment_of_a_command(agent: Agent, folder: Path) -> None:
+    """What its block says holds; of the agent it is told whatever it may have of ours."""
+    address = agent.base.removeprefix("http://")
+    (folder / "c.hcl").write_text(
+        f"""consul {{ address = "{address}"  token = "secret" }}
+        template {{ contents = "x"  destination = "a"
+          exec {{ command = "/usr/bin/env > seen"  env {{ allowlist = ["CTL_*", "XDG_*"]
+            denylist = ["XDG_*"]  custom = ["X=1=2"] }} }} }}"""
+    )
+    assert _run(agent, folder, "-config", "c.hcl", "-once").returncode == 0
+    shell = ("PWD=", "SHLVL=", "_=", "OLDPWD=")
+    assert sorted(line for line in _text(folder / "seen").splitlines() if not line.startswith(shell)) == [
+        f"CONSUL_HTTP_ADDR={address}",
+        "CONSUL_HTTP_TOKEN=secret",
+        f"CTL_HTTP_ADDR={agent.base}",
+        "X=1=2",
+    ]
+
+
+def test_all_files_of_a_folder_are_configuration(agent: Agent, folder: Path) -> None:
+    (folder / "conf.d" / "more").mkdir(parents=True)
+    (folder / "conf.d" / "first").write_text('template { contents = "1" destination = "a" }')
+    (folder / "conf.d" / "more" / "x.conf").write_text('template { contents = "2" destination = "b" }')
+    (folder / "conf.d" / ".first.swp").write_text("{{{")
+    assert _run(agent, folder, "-config", "conf.d", "-once", "-retry", "1s").returncode == 0
+    assert (_text(folder / "a"), _text(folder / "b")) == ("1", "2")
+    (folder / "empty").mkdir()
+    done = _run(agent, folder, "-config", "empty", "-once")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_quiescence(agent: Agent, folder: Path) -> None:

@@ -13,7 +13,7 @@ from core.config.formats import Source, read
 from core.errors import ConfigError
 from core.template.plan import Safety, Wait
 from core.template.settings import Retry, Settings, of, template_flag
-from core.template.settings_keys import Program, decode
+from core.template.settings_keys import Program, Variables, decode
 
 HCL = """
 consul {
@@ -85,9 +85,9 @@ def test_configuration_of_consul_template() -> None:
     assert second.safety == Safety(2, True) and not second.restore
     child = settings.child
     assert child is not None
-    assert child.program == Program(words=("/usr/bin/app", "-x"), timeout=0.0)
+    assert child.program.words == ("/usr/bin/app", "-x") and child.program.timeout == 0.0
     assert (child.splay, child.reload, child.kill, child.kill_timeout) == (5.0, "", "SIGINT", 2.0)
-    assert child.pristine and child.custom == ("A=b",) and child.denied == ("VAULT_*",)
+    assert child.program.variables == Variables(True, ("A=b",), (), ("VAULT_*",))
 
 
 def test_formats_agree() -> None:
