@@ -79,6 +79,8 @@ class Telemetry:
             self._sinks.append(StatsiteSink(settings.statsite_address))
         if settings.dogstatsd_addr:
             self._sinks.append(StatsdSink(settings.dogstatsd_addr, tags=settings.dogstatsd_tags))
+        if not self._sinks and not metrics.retention:
+            metrics.leave_out_host()  # as in Consul: it tells hosts apart where those of several meet
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, wall: float) -> None:

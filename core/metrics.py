@@ -129,6 +129,7 @@ class Metrics:
         self.listener: Listener | None = None
         self._prefix = f"{prefix}." if prefix else ""
         self._gauge_prefix = self._prefix + (f"{host}." if host else "")
+        self.retention = retention
         self._forget = max(_FORGET, retention)
         self._filters = _read_filters(filters)
         self._filter_default = filter_default
@@ -141,6 +142,10 @@ class Metrics:
         self._finished_length = 0.0
         self._left = 0  # events until the next fold; 0 after a roll, so that the first one tells
         self._quiet = True
+
+    def leave_out_host(self) -> None:
+        """From now on names of gauges are without the host."""
+        self._gauge_prefix = self._prefix
 
     def incr(self, name: str, n: float = 1, labels: Labels = ()) -> None:
         """Count `n` more of `name` (without prefix, `raft.apply`)."""

@@ -82,7 +82,7 @@ def _node(row: _NodeRow) -> render.Json:
         "Address": host.address,
         "TaggedAddresses": render.by_key(host.tagged_addresses),
         "Meta": render.by_key(host.meta),
-        "Services": [render.node_service(service) for service in services],
+        "Services": [{**render.node_service(service), "Tags": service.tags} for service in services],
         "Checks": [{**render.health_check(check), "ServiceTags": check.service_tags} for check in checks],
     }
 
@@ -181,8 +181,9 @@ def services(agent: AgentDoor, request: Request) -> Outcome:
 
 def none_of_a_gateway(agent: AgentDoor, request: Request) -> Outcome:
     """Services and intentions of a gateway: there are none."""
+    body = b"null" if request.path.startswith("/v1/internal/ui/gateway-services-nodes/") else b"[]"
     name = _named(request, "Missing gateway name")
-    return Question(GATEWAY_SERVICES, NameRequest(name), query_options(request), lambda _: Reply(body=b"[]"))
+    return Question(GATEWAY_SERVICES, NameRequest(name), query_options(request), lambda _: Reply(body=body))
 
 
 def topology(agent: AgentDoor, request: Request) -> Outcome:

@@ -121,6 +121,24 @@ def test_without_sinks_an_idle_agent_has_no_timer() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    ("settings", "retention", "name"),
+    [
+        (Settings(), 0.0, "consul.a"),
+        (Settings(), 60.0, "consul.web1.a"),
+        (Settings(statsd_address="127.0.0.1:1"), 0.0, "consul.web1.a"),
+    ],
+)
+def test_gauges_name_the_host_where_those_of_several_meet(
+    settings: Settings, retention: float, name: str
+) -> None:
+    metrics = Metrics(0.0, host="web1", retention=retention)
+    for sink in Telemetry(metrics, settings)._sinks:
+        sink.close()
+    metrics.gauge("a", 1)
+    assert [one["Name"] for one in metrics.snapshot(1.0)["Gauges"]] == [name]
+
+
 def test_runtime_gauges() -> None:
     async def main() -> dict[str, float]:
         metrics = Metrics(0.0)
