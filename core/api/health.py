@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from core.acl.access import Authorizer
-from core.api import filter, permits, render
+from core.api import filter, fragments, permits
 from core.api.blocking import node_meta, query_options
 from core.api.catalog import (
     NameRequest,
@@ -16,7 +16,6 @@ from core.api.catalog import (
     service_request,
 )
 from core.api.endpoint import AgentDoor, Answer, Outcome, Question, Read, Reply, Request, Route
-from core.codec import gojson
 from core.errors import BadRequest
 from core.node.distance import nearest_first
 from core.store.state import Store
@@ -93,7 +92,7 @@ CHECKS_IN_STATE = Read("Health.ChecksInState", _checks_in_state, _seen_checks, s
 
 
 def _checks(answer: Answer) -> Reply:
-    return Reply(body=gojson.encode(render.checks(answer.value)))
+    return Reply(body=fragments.listed(answer.value, fragments.health_check))
 
 
 def node(agent: AgentDoor, request: Request) -> Outcome:
@@ -111,7 +110,7 @@ def checks(agent: AgentDoor, request: Request) -> Outcome:
         raise BadRequest("Missing service name")
     meta = tuple(node_meta(request).items())
     args = ChecksRequest(request.rest, "", meta, options.filter, near(agent, request))
-    return Question(SERVICE_CHECKS, args, options, _checks, True, render.health_check)
+    return Question(SERVICE_CHECKS, args, options, _checks, True, fragments.health_check)
 
 
 def state(agent: AgentDoor, request: Request) -> Outcome:
@@ -121,7 +120,7 @@ def state(agent: AgentDoor, request: Request) -> Outcome:
         raise BadRequest("Missing check state")
     meta = tuple(node_meta(request).items())
     args = ChecksRequest("", request.rest, meta, options.filter, near(agent, request))
-    return Question(CHECKS_IN_STATE, args, options, _checks, True, render.health_check)
+    return Question(CHECKS_IN_STATE, args, options, _checks, True, fragments.health_check)
 
 
 def _instances(agent: AgentDoor, request: Request, **more: bool) -> Outcome:
@@ -135,7 +134,7 @@ def _instances(agent: AgentDoor, request: Request, **more: bool) -> Outcome:
         items: list[CheckServiceNode] = answer.value
         if passing:
             items = [item for item in items if is_passing(item)]
-        return Reply(body=gojson.encode([render.check_service_node(item) for item in items]))
+        return Reply(body=fragments.listed(items, fragments.check_service_node))
 
     return Question(SERVICE_NODES, args, options, body, True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
 from typing import Any
 
 from core.codec import duration
@@ -194,8 +193,3 @@ def check_service_node(item: CheckServiceNode) -> Json:
         "Service": node_service(item.service),
         "Checks": [health_check(check) for check in item.checks],
     }
-
-
-def checks(items: Iterable[HealthCheck]) -> list[Json]:
-    """A list of checks, `[]` when empty."""
-    return [health_check(item) for item in items]
