@@ -253,15 +253,11 @@ def apply(agent: AgentDoor, request: Request) -> Outcome:
     index = _cas(request)
     if index is not None:
         entry["ModifyIndex"] = index
-    datacenter = request.query.get("dc")
+    # Entries are written in the primary datacenter, whatever `dc` says.
     args = ConfigEntryRequest(
-        "upsert" if index is None else "upsert-cas",
-        entry["Kind"],
-        entry,
-        datacenter or agent.datacenter,
-        request.token,
+        "upsert" if index is None else "upsert-cas", entry["Kind"], entry, agent.datacenter, request.token
     )
-    return Command(APPLY, args, lambda done: Reply(body=b"true" if done is True else b"false"), datacenter)
+    return Command(APPLY, args, lambda done: Reply(body=b"true" if done is True else b"false"))
 
 
 def entry(agent: AgentDoor, request: Request) -> Outcome:
@@ -290,16 +286,11 @@ def _delete(agent: AgentDoor, request: Request, kind: str, name: str | None) -> 
     if name is None:
         raise NotFound("Must provide both a kind and name to delete")
     if kind not in KINDS:
-        raise BadRequest(f"Bad request: invalid config entry kind: {kind}")
+        raise BadRequest(f"invalid config entry kind: {kind}")
     index = _cas(request)
     doomed = {"Kind": kind, "Name": name, "ModifyIndex": index or 0}
-    datacenter = request.query.get("dc")
     args = ConfigEntryRequest(
-        "delete" if index is None else "delete-cas",
-        kind,
-        doomed,
-        datacenter or agent.datacenter,
-        request.token,
+        "delete" if index is None else "delete-cas", kind, doomed, agent.datacenter, request.token
     )
 
     def done(result: object) -> Reply:
@@ -307,7 +298,7 @@ def _delete(agent: AgentDoor, request: Request, kind: str, name: str | None) -> 
             return Reply(body=b"{}")
         return Reply(body=b"true" if result is True else b"false")
 
-    return Command(DELETE, args, done, datacenter)
+    return Command(DELETE, args, done)
 
 
 ROUTES = (

@@ -189,10 +189,10 @@ def known_kind(kind: str) -> Record:
 
 def read_entry(body: Any) -> Entry:
     """The entry that a decoded body describes, with all its fields. BadRequest has Consul's texts."""
+    if body is None:
+        body = {}
     if not isinstance(body, dict):
-        raise BadRequest(
-            f"json: cannot unmarshal {_json_type(body)} into Go value of type map[string]interface {{}}"
-        )
+        raise BadRequest(f"'' expected a map, got '{_go_kind(body)}'")
     kind = body.get("Kind", body.get("kind"))
     if kind is None and "Kind" not in body and "kind" not in body:
         raise BadRequest("Payload does not contain a kind/Kind key at the top level")
@@ -220,12 +220,12 @@ def refit(kind: str, entry: Entry) -> Entry:
     return {**found, "Kind": kind, "CreateIndex": 0, "ModifyIndex": index}
 
 
-def _json_type(value: Any) -> str:
+def _go_kind(value: Any) -> str:
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, int | float):
-        return "number"
-    return "array" if isinstance(value, list) else "string"
+        return "float64"
+    return "slice" if isinstance(value, list) else "string"
 
 
 def show_entry(entry: Entry) -> Entry:
