@@ -94,9 +94,13 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         if self.clock.now < self.busy_until:
             self.clock.later(self.busy_until, self._run, handle)
             return
+        self.enter(handle._run)
+
+    def enter(self, call: Callable[[], Any]) -> None:
+        """Call it as this loop does."""
         events._set_running_loop(self)
         try:
-            handle._run()
+            call()
         finally:
             events._set_running_loop(None)
 

@@ -168,7 +168,7 @@ class Cluster:
 
     def arrive(self, letter: tuple[str, str, Any]) -> None:
         source, target, message = letter
-        if self.cut and self.cut[source, target] > 0 and type(message) is not Unreachable:
+        if self.cut and self.cut.get((source, target), 0) > 0 and type(message) is not Unreachable:
             return
         member = self.members.get(target)
         if member is None or member.node is None:
@@ -288,16 +288,21 @@ class Cluster:
         for key in self.keys:
             for kind in (GET, PUT, GET):
                 self.insist(client, leader, kind, key)
-        self.run(4 * self.timing.snapshot_timeout / 3)
+        end = self.now + 4 * self.timing.snapshot_timeout / 3
+        while self.now < end and any(m.applied != leader.applied for m in self.servers_of(leader)):
+            self.run(0.05)
         state = b"".join(leader.fsm.snapshot())
-        for server in leader.node.configurations.latest.servers:
-            member = self.members.get(server.id)
-            if member is None:
-                continue  # it was replaced, and a leader that knew it as a member came back
+        for member in self.servers_of(leader):
             if member.applied != leader.applied:
-                raise Unsafe(f"{server.id} stands at {member.applied}, the leader at {leader.applied}")
+                raise Unsafe(f"{member.name} stands at {member.applied}, the leader at {leader.applied}")
             if b"".join(member.fsm.snapshot()) != state:
-                raise Unsafe(f"the state of {server.id} is not that of the leader")
+                raise Unsafe(f"the state of {member.name} is not that of the leader")
+
+    def servers_of(self, leader: Member) -> list[Member]:
+        """The members of its configuration. Some may have been replaced, when a leader came back that knew
+        them as members."""
+        servers = leader.node.configurations.latest.servers
+        return [self.members[server.id] for server in servers if server.id in self.members]
 
     def insist(self, client: Client, leader: Member, kind: str, key: str) -> None:
         """Ask until there is an answer; a transfer that was under way may take its time."""
