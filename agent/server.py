@@ -74,19 +74,7 @@ class Server:
         self._sessions = Sessions(self.store, raft, agent.datacenter, agent.world, self._log)
         self._limits = RequestLimits(agent.world, config)
         self.rpc = RpcServer(loop, agent.calls, self._limits, gone=cluster.lan.look_at)
-        self._listener = RpcListener(
-            loop,
-            agent.addresses.bind,
-            config["ports.server"],
-            {
-                SINGLE: self.rpc.single,
-                MULTIPLEX: self.rpc.multiplexed,
-                RAFT: transport.protocol,
-                SNAPSHOT: agent.snapshots.protocol,
-            },
-            cluster.tls,
-            settings.rpc_limits(config),
-        )
+        self._listener = self._make_listener(agent)
         self._leadership = Leadership(
             Me(agent.node_id, agent.node_name, agent.datacenter),
             self.store,
@@ -114,6 +102,16 @@ class Server:
         expect = 0 if config["bootstrap"] or config.dev else config["bootstrap_expect"]
         self._bootstrap = Bootstrap(expect, raft, lambda: cluster.servers, self._peers)
         cluster.on_lan(self._heard)
+
+    def _make_listener(self, agent: Agent) -> RpcListener:
+        protocols = {
+            SINGLE: self.rpc.single,
+            MULTIPLEX: self.rpc.multiplexed,
+            RAFT: self._transport.protocol,
+            SNAPSHOT: agent.snapshots.protocol,
+        }
+        port, limits = agent.config["ports.server"], settings.rpc_limits(agent.config)
+        return RpcListener(self._loop, agent.addresses.bind, port, protocols, self._cluster.tls, limits)
 
     # life
 
