@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any, Protocol, cast
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 from msgspec.structs import replace
 
 from core.acl.access import Authorizer
@@ -30,6 +30,7 @@ from core.api.endpoint import (
     ServerDoor,
     Write,
 )
+from core.api.fragments import Fragments
 from core.api.status import Nothing
 from core.codec import gojson
 from core.codec.duration import quote
@@ -274,11 +275,11 @@ def _question(read: Read, args: Any, options: QueryOptions, render_value: Callab
     )
 
 
-def _listing(read: Read, args: Any, options: QueryOptions, each: Callable[[Any], Raw]) -> Question:
-    """A question whose reply lists what `each` makes of the elements of the answer."""
+def _listing(read: Read, args: Any, options: QueryOptions, each: Fragments[Any]) -> Question:
+    """A question whose reply lists the elements of the answer."""
 
     def body(answer: Answer) -> Reply:
-        return Reply(body=fragments.listed(answer.value, each))
+        return Reply(body=fragments.listed(answer.value, each.body))
 
     return Question(read, args, options, body, True, each)
 
@@ -365,10 +366,11 @@ def node_services(agent: AgentDoor, request: Request) -> Outcome:
 
 
 def gateway_services(agent: AgentDoor, request: Request) -> Outcome:
-    """`GET /v1/catalog/gateway-services/NAME`: null, as Consul answers without a mesh."""
+    """`GET /v1/catalog/gateway-services/NAME`: null, as Consul answers without a mesh, empty with ACLs."""
     options = query_options(request)
+    nothing: list[str] | None = [] if agent.acl.enabled else None
     return _question(
-        GATEWAY_SERVICES, _name_request(request, options, "Missing gateway name"), options, lambda _: None
+        GATEWAY_SERVICES, _name_request(request, options, "Missing gateway name"), options, lambda _: nothing
     )
 
 

@@ -28,28 +28,33 @@ class Fragments(Generic[T]):
         self._show = show
         self._room = room
         self._size = 0
-        self._kept: dict[int | tuple[int, int], tuple[T, Raw]] = {}
+        self._kept: dict[int | tuple[int, int], tuple[T, bytes]] = {}
 
     def __call__(self, item: T) -> Raw:
+        """`body`, for an encoder that makes the list."""
+        return Raw(self.body(item))
+
+    def body(self, item: T) -> bytes:
         """What `show` makes of `item`, encoded. The item is held, so its id cannot be another's meanwhile."""
         kept = self._kept.get(id(item))
         return kept[1] if kept is not None else self._keep(id(item), item)
 
-    def _keep(self, key: int | tuple[int, int], item: T) -> Raw:
-        raw = Raw(body := gojson.encode(self._show(item)))
+    def _keep(self, key: int | tuple[int, int], item: T) -> bytes:
+        body = gojson.encode(self._show(item))
         self._size += len(body) + _COST
         if self._size > self._room:
             self._kept.clear()
             self._size = len(body) + _COST
         if self._size <= self._room:
-            self._kept[key] = (item, raw)
-        return raw
+            self._kept[key] = (item, body)
+        return body
 
 
 class _Pairs(Fragments[tuple[Node, NodeService]]):
     """Of pairs that are made for each answer of objects that last."""
 
-    def __call__(self, item: tuple[Node, NodeService]) -> Raw:
+    def body(self, item: tuple[Node, NodeService]) -> bytes:
+        """By the two objects' identities."""
         key = (id(item[0]), id(item[1]))
         kept = self._kept.get(key)
         return kept[1] if kept is not None else self._keep(key, item)
@@ -62,12 +67,13 @@ service_node = _Pairs(lambda pair: render.service_node(*pair))
 _service: Fragments[NodeService] = Fragments(render.node_service)
 
 
-def check_service_node(item: CheckServiceNode) -> Raw:
+def check_service_node(item: CheckServiceNode) -> bytes:
     """structs.CheckServiceNode, of the fragments of its parts."""
-    checks = b",".join([health_check(check) for check in item.checks])
-    return Raw(b'{"Node":%b,"Service":%b,"Checks":[%b]}' % (node(item.node), _service(item.service), checks))
+    checks = b",".join([health_check.body(check) for check in item.checks])
+    parts = node.body(item.node), _service.body(item.service), checks
+    return b'{"Node":%b,"Service":%b,"Checks":[%b]}' % parts
 
 
-def listed(items: Iterable[T], each: Callable[[T], Raw]) -> bytes:
+def listed(items: Iterable[T], each: Callable[[T], bytes]) -> bytes:
     """The JSON list of what `each` makes of the items."""
     return b"[%b]" % b",".join([each(item) for item in items])

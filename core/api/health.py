@@ -92,7 +92,7 @@ CHECKS_IN_STATE = Read("Health.ChecksInState", _checks_in_state, _seen_checks, s
 
 
 def _checks(answer: Answer) -> Reply:
-    return Reply(body=fragments.listed(answer.value, fragments.health_check))
+    return Reply(body=fragments.listed(answer.value, fragments.health_check.body))
 
 
 def node(agent: AgentDoor, request: Request) -> Outcome:

@@ -154,7 +154,7 @@ def _entries(answer: Answer) -> Reply:
     entries: list[DirEntry] = answer.value
     if not entries:
         return Reply(404)
-    return Reply(body=fragments.listed(entries, fragments.dir_entry))
+    return Reply(body=fragments.listed(entries, fragments.dir_entry.body))
 
 
 def _names(answer: Answer) -> Reply:
