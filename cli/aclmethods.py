@@ -305,6 +305,7 @@ COMMANDS = (
         flags=(META,),
         example=("ctl acl auth-method list",),
         failure="Failed to retrieve the auth method list",
+        extra=True,
     ),
     acl_command(
         "acl binding-rule create",
@@ -346,5 +347,6 @@ COMMANDS = (
         flags=(META, _RULE_METHOD),
         example=("ctl acl binding-rule list", "ctl acl binding-rule list -method=ci"),
         failure="Failed to retrieve the binding rule list",
+        extra=True,
     ),
 )

@@ -306,6 +306,7 @@ COMMANDS = (
         flags=(META,),
         example=("ctl acl policy list", "ctl acl policy list --quiet"),
         failure="Failed to retrieve the policy list",
+        extra=True,
     ),
     acl_command(
         "acl role create",
@@ -356,5 +357,6 @@ COMMANDS = (
         flags=(META,),
         example=("ctl acl role list",),
         failure="Failed to retrieve the role list",
+        extra=True,
     ),
 )

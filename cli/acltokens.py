@@ -313,5 +313,6 @@ COMMANDS = (
         flags=(META,),
         example=("ctl acl token list", "ctl acl token list -o json"),
         failure="Failed to retrieve the token list",
+        extra=True,
     ),
 )

@@ -39,7 +39,7 @@ def state_text(state: dict[str, Any]) -> str:
     servers = state["Servers"] or {}
     for identity in sorted(servers):
         lines += [f"   {identity}", *_server(servers[identity])]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n\n"
 
 
 def _server(server: dict[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ NO_SERVICES = "No services match the given query - try expanding your search."
 def nodes(call: Call) -> int:
     """`catalog nodes`: all, or those that run a service."""
     from cli.call import note
+    from cli.client import TransportError
     from cli.nodes import joined
     from cli.output import Table
 
@@ -26,7 +27,10 @@ def nodes(call: Call) -> int:
     query += _meta(call)
     service = call.text("service")
     if service:
-        found = _distinct(call.fetch("/v1/catalog/service/" + service, *query))
+        try:
+            found = _distinct(call.fetch("/v1/catalog/service/" + service, *query))
+        except TransportError as error:
+            raise error.within("Error listing nodes for service") from None
     else:
         found = call.fetch("/v1/catalog/nodes", *query)
     if not found and not call.out.structured:
@@ -91,10 +95,19 @@ def services(call: Call) -> int:
     document = {name: sorted(found[name]) for name in names}
     if call.yes("tags"):
         rows = [[name, ",".join(document[name])] for name in names]
+        if call.out.format == "plain" and not call.out.quiet:
+            call.out.write(_tagged(rows))
+            return 0
         call.out.show(document, Table(("Service", "Tags"), rows, header=False, keep=("Service",)), names)
     else:
         call.out.show(document, Table(("Service",), [[name] for name in names], header=False), names)
     return 0
+
+
+def _tagged(rows: list[list[str]]) -> str:
+    """Services and tags in a pipe: further apart than the columns of Consul's other tables."""
+    width = max([len(row[0]) for row in rows]) + 6
+    return "\n".join([row[0].ljust(width) + row[1] for row in rows]).rstrip() + "\n"
 
 
 def _meta(call: Call) -> list[tuple[str, str]]:

@@ -32,6 +32,10 @@ class TransportError(Failure):
         return Failure(f"{words}: {self}", kind=self.kind, hint=self.hint)
 
 
+class ConnectError(Usage):
+    """The settings make no connection: told in the words of the command that wanted one."""
+
+
 class ServerError(TransportError):
     """The agent answered with a status that means failure."""
 
@@ -91,7 +95,7 @@ class Place:
             self.unix, self.host, self.port = rest, "unix", 0
             return
         if scheme not in ("http", "https"):
-            raise Usage(f"Error: unknown protocol scheme in address: {scheme}")
+            raise ConnectError(f"Unknown protocol scheme: {scheme}")
         self.tls = scheme == "https"
         address, _, prefix = rest.partition("/")
         self.prefix = "/" + prefix.rstrip("/") if prefix else ""
@@ -112,7 +116,8 @@ class Place:
 
     @property
     def url(self) -> str:
-        return f"{'https' if self.tls else 'http'}://{self.authority}{self.prefix}"
+        authority = self.unix.replace("/", "%2F") if self.unix else self.authority
+        return f"{'https' if self.tls else 'http'}://{authority}{self.prefix}"
 
 
 class Client:
@@ -302,9 +307,9 @@ def _read_token(path: str) -> str:
         with open(path, encoding="utf-8") as file:
             return file.read().strip()
     except OSError as error:
-        raise Failure(f"Error loading token file {path}: {error_text(error)}") from None
+        raise ConnectError(f"Error loading token file: {reading(path, error)}") from None
     except UnicodeDecodeError:
-        raise Failure(f"Error loading token file {path}: it is not UTF-8 text") from None
+        raise ConnectError(f"Error loading token file: read {path}: it is not UTF-8 text") from None
 
 
 def socket_paths(environ: Mapping[str, str]) -> list[str]:
@@ -387,6 +392,12 @@ def error_text(error: OSError) -> str:
         return str(error)
     text = os.strerror(error.errno)
     return text[:1].lower() + text[1:]
+
+
+def reading(path: str, error: OSError) -> str:
+    """Why a file gave nothing, in Go's words: a directory can be opened there, and not read."""
+    verb = "read" if isinstance(error, IsADirectoryError) else "open"
+    return f"{verb} {path}: {error_text(error)}"
 
 
 def boolean(text: str, name: str, *, default: bool) -> bool:

@@ -115,6 +115,7 @@ class Command:
         "server",
         "stops",
         "summary",
+        "surplus",
         "text",
     )
 
@@ -133,6 +134,7 @@ class Command:
         output: bool = True,
         failure: str = "Error",
         extra: bool = False,
+        surplus: str = "",
         literal: int = -1,
         stops: bool = False,
         raw: bool = False,
@@ -150,6 +152,7 @@ class Command:
         self.output = output  # takes --format and --quiet
         self.failure = failure
         self.extra = extra  # arguments beyond the declared ones are ignored, as Consul does
+        self.surplus = surplus  # Consul's own words for too many, with {wanted} and {given}
         self.literal = literal  # this positional is text even when it looks like a flag
         self.stops = stops  # flags end at the first positional: a child command starts there
         self.raw = raw  # flags are parsed by somebody else

@@ -42,7 +42,7 @@ def listing(call: Call) -> int:
     try:
         entries = call.fetch(f"/v1/config/{kind}")
     except TransportError as error:
-        raise error.within(f"Error listing config entries for kind {kind}") from None
+        raise error.within(f'Error listing config entries for kind "{kind}"') from None
     if call.out.structured:
         call.out.document(entries)
         return 0

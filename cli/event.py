@@ -33,7 +33,10 @@ def _fire(call: Call, name: str, payload: bytes) -> int:
         raise Usage("Cannot provide tag filter without service filter.")
     query = [(flag, call.text(flag)) for flag in ("node", "service", "tag") if call.text(flag)]
     from cli.client import TransportError
+    from cli.members import compiled
 
+    for flag, pattern in query:
+        compiled(pattern, f"Failed to compile {flag} filter regexp")
     try:
         answer = call.send("/v1/event/fire/" + name, *query, body=payload).json()
     except TransportError as error:

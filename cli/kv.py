@@ -98,6 +98,7 @@ def _names(call: Call, prefix: str, separator: str) -> int:
 def _details(entry: dict[str, Any], *, base64: bool) -> bytes:
     value = _value(entry, base64=base64)
     session = entry.get("Session") or "-"
+    label = "Value            " if value else "Value"  # Consul leaves no space at a line's end
     lines = [
         f"CreateIndex      {entry['CreateIndex']}",
         f"Flags            {entry['Flags']}",
@@ -105,7 +106,7 @@ def _details(entry: dict[str, Any], *, base64: bool) -> bytes:
         f"LockIndex        {entry['LockIndex']}",
         f"ModifyIndex      {entry['ModifyIndex']}",
         f"Session          {session}",
-        "Value            ",
+        label,
     ]
     return _bytes("\n".join(lines)) + value + b"\n"
 
@@ -231,13 +232,13 @@ def read_data(text: str) -> bytes:
     if text == "-":
         return sys.stdin.buffer.read()
     if text.startswith("@"):
-        from cli.client import error_text
+        from cli.client import reading
 
         try:
             with open(text[1:], "rb") as file:
                 return file.read()
         except OSError as error:
-            raise Failure(f"Error! Failed to read file: open {text[1:]}: {error_text(error)}") from None
+            raise Failure(f"Error! Failed to read file: {reading(text[1:], error)}") from None
     return _bytes(text)
 
 
@@ -320,6 +321,7 @@ COMMANDS = (
         server=True,
         failure="Error! Failed writing data",
         literal=1,
+        surplus="Error! Too many arguments (expected 1 or {wanted}, got {given})",
     ),
     Command(
         "kv delete",
@@ -357,6 +359,7 @@ COMMANDS = (
         arguments=(Argument("DATA", "JSON text, `@FILE`, or `-`.", missing="Error! Missing DATA argument"),),
         flags=(Flag("prefix", "string", "Put every key under this prefix."),),
         example=("ctl kv import @redis.json", "ctl kv export | ctl kv import -prefix copy/ -"),
+        surplus="Error! Too many arguments (expected {wanted}, got {given})",
         server=True,
         failure="Error! Failed writing data",
     ),

@@ -171,6 +171,7 @@ def _run(command: Command, words: list[str], name: str) -> int:
         else:
             parse(command, words, parsed)
             check_arguments(command, parsed.arguments)
+            _tell_of_surplus(command, parsed.arguments)
         call = Call(command, parsed, name)
         return command.run(call) or 0
     except Failure as failure:
@@ -179,13 +180,25 @@ def _run(command: Command, words: list[str], name: str) -> int:
         return failure.exit_status(strict_exit(parsed.values))
 
 
+def _tell_of_surplus(command: Command, arguments: list[str]) -> None:
+    """Words that are ignored as Consul ignores them: said to a person, not to a script."""
+    surplus = arguments[len(command.arguments) :]
+    if command.extra and surplus and sys.stderr.isatty():
+        sys.stderr.write(f"Not used: {' '.join(surplus)}\n")
+
+
 def _report(failure: Failure, command: Command, parsed: Parsed) -> None:
     """The text on stderr; one hint on a terminal only, since scripts compare the text."""
-    from cli.client import TransportError
+    from cli.client import ConnectError, TransportError
 
     text = str(failure)
     if isinstance(failure, TransportError):
         text = f"{command.failure}: {text}"
+    elif isinstance(failure, ConnectError):
+        client = (
+            "initializing client" if command.path.startswith("operator ") else "connecting to Consul agent"
+        )
+        text = f"Error {client}: {text}"
     if text:
         sys.stderr.write(text + "\n")
     if isinstance(failure, Usage) and failure.show:

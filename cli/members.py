@@ -106,22 +106,17 @@ def _tags(member: dict[str, Any]) -> str:
 def _status_filter(pattern: str) -> Callable[[str], bool]:
     if pattern == ".*":
         return lambda state: True
-    import re
+    return compiled(pattern, "Failed to compile status regexp")
+
+
+def compiled(pattern: str, failure: str) -> Callable[[str], bool]:
+    """What a regular expression finds, as Go reads it. Usage begins with `failure`."""
+    from core.codec.regex import RegexError, compile
 
     try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise Usage(f"Failed to compile status regexp: {_go_text(pattern, error)}") from None
-    return lambda state: compiled.search(state) is not None
-
-
-def _go_text(pattern: str, error: Exception) -> str:
-    """Go's words for a broken pattern, where it has other words than Python."""
-    text = str(error)
-    for python, go in (("missing )", "missing closing )"), ("unbalanced parenthesis", "unexpected )")):
-        if text.startswith(python):
-            text = go
-    return f"error parsing regexp: {text}: `{pattern}`"
+        return compile(pattern)
+    except RegexError as error:
+        raise Usage(f"{failure}: {error}") from None
 
 
 def join(call: Call) -> int:
@@ -215,6 +210,7 @@ COMMANDS = (
         "Push a failed member to the left state",
         force_leave,
         arguments=(Argument("NODE", "Name of the member.", missing=_ONE_NODE, complete="nodes"),),
+        surplus=_ONE_NODE,
         flags=(Flag("prune", "bool", "Remove it from the list at once."), _WAN),
         example=("ctl force-leave n3", "ctl force-leave -prune n3"),
         failure="Error force leaving",

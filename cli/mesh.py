@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 _NOTE = "ctl has no service mesh; against an agent of Consul this works."
 
 
-def _asking(path: str, words: str, *names: str) -> Callable[[Call], int]:
+def _asking(path: str, words: str, *names: str, by: str = "") -> Callable[[Call], int]:
     """A command that shows what `path` answers; its arguments are sent as `names`."""
 
     def ask(call: Call) -> int:
         from cli.client import TransportError
 
         query = list(zip(names, call.arguments, strict=False))
+        if by:
+            query.append(("by", by))
         try:
             call.out.document(call.fetch(path, *query))
         except TransportError as error:
@@ -80,6 +82,7 @@ COMMANDS = (
         example=("ctl connect ca get-config",),
         text=_NOTE,
         server=True,
+        extra=True,
     ),
     Command(
         "connect ca set-config",
@@ -100,6 +103,7 @@ COMMANDS = (
         example=("ctl intention list",),
         text=_NOTE,
         server=True,
+        extra=True,
     ),
     Command(
         "intention get",
@@ -113,7 +117,7 @@ COMMANDS = (
     Command(
         "intention match",
         "Show the intentions for a destination",
-        _asking("/v1/connect/intentions/match", "Error matching the connection", "name"),
+        _asking("/v1/connect/intentions/match", "Error matching the connection", "name", by="destination"),
         arguments=(_DESTINATION,),
         example=("ctl intention match db",),
         text=_NOTE,

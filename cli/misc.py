@@ -32,7 +32,7 @@ def version(call: Call) -> int:
     elif call.out.format == "table" and call.name != "consul":
         call.out.line(f"ctl {VERSION}, keeps the API of Consul {CONSUL_VERSION}")
     else:
-        call.out.write(f"Consul v{CONSUL_VERSION}\n{_PROTOCOL}\n")
+        call.out.write(f"Consul v{CONSUL_VERSION}\n{_PROTOCOL}\n\n")
     return 0
 
 

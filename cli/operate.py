@@ -127,6 +127,7 @@ COMMANDS = (
         info,
         example=("ctl info", "ctl info -o json"),
         failure="Error querying agent",
+        extra=True,
     ),
     Command(
         "reload",
@@ -134,6 +135,7 @@ COMMANDS = (
         reload,
         example=("ctl reload",),
         failure="Error reloading",
+        extra=True,
     ),
     Command(
         "maint",
@@ -147,6 +149,7 @@ COMMANDS = (
         ),
         example=("ctl maint -enable -reason='disk swap'", "ctl maint -disable -service=web", "ctl maint"),
         failure="Error querying Consul agent",
+        extra=True,
     ),
     Command(
         "monitor",
@@ -158,6 +161,7 @@ COMMANDS = (
         ),
         example=("ctl monitor -log-level=debug",),
         failure="Error starting monitor",
+        extra=True,
     ),
     Command(
         "validate",

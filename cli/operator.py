@@ -210,7 +210,8 @@ COMMANDS = (
         "members but no peers have a row too.",
         example=("ctl operator raft list-peers", "ctl operator raft list-peers -stale -o json"),
         server=True,
-        failure="Error getting peers",
+        extra=True,
+        failure="Error getting peers: Failed to retrieve raft configuration",
     ),
     Command(
         "operator raft remove-peer",
@@ -222,6 +223,7 @@ COMMANDS = (
         ),
         example=("ctl operator raft remove-peer -id=dab3cf9b-f050-279c-ae6c-f0d96bb72f1c",),
         server=True,
+        extra=True,
         failure="Error removing peer",
     ),
     Command(
@@ -260,6 +262,7 @@ COMMANDS = (
         get_config,
         example=("ctl operator autopilot get-config",),
         server=True,
+        extra=True,
         failure="Error querying Autopilot configuration",
     ),
     Command(
@@ -278,6 +281,7 @@ COMMANDS = (
         ),
         example=("ctl operator autopilot set-config -cleanup-dead-servers=false",),
         server=True,
+        extra=True,
         failure="Error querying Autopilot configuration",
     ),
     Command(
@@ -286,7 +290,8 @@ COMMANDS = (
         state,
         example=("ctl operator autopilot state", "ctl operator autopilot state -o json"),
         server=True,
-        failure="Error reading Autopilot state",
+        extra=True,
+        failure="Error querying Autopilot state",
     ),
     Command(
         "operator autopilot health",
@@ -315,6 +320,6 @@ COMMANDS = (
         list_peers,
         example=("ctl raft peers",),
         server=True,
-        failure="Error getting peers",
+        failure="Error getting peers: Failed to retrieve raft configuration",
     ),
 )

@@ -51,7 +51,9 @@ def parse(command: Command, words: list[str], parsed: Parsed | None = None) -> P
         if word == "--":
             parsed.arguments += words[position:]
             break
-        name, has_value, text = word.lstrip("-").partition("=")
+        name, has_value, text = word[2 if word[1] == "-" else 1 :].partition("=")
+        if not name or name[0] == "-":
+            raise Usage(f"bad flag syntax: {word}", show=True)
         flag_found = flags.get(name)
         if flag_found is None:
             if name in ("h", "help"):
@@ -100,14 +102,20 @@ def store(values: dict[str, Value], flag: Flag, text: str) -> None:
 
 
 def _integer(name: str, text: str, *, signed: bool) -> int:
+    """A number in any of Go's notations: `31`, `0x1f`, `0b11111`, `0o37`, `037`, `3_1`."""
     digits = text[1:] if signed and text[:1] in ("-", "+") else text
     low, high = (-(1 << 63), (1 << 63) - 1) if signed else (0, (1 << 64) - 1)
-    if digits.isascii() and digits.isdigit():
-        number = int(text)
-        if low <= number <= high:
-            return number
-        raise Usage(f'invalid value "{text}" for flag -{name}: value out of range', show=True)
-    raise Usage(f'invalid value "{text}" for flag -{name}: parse error', show=True)
+    old_octal = len(digits) > 1 and digits[0] == "0" and digits[1] in "_01234567"
+    try:
+        if not digits.isascii() or not digits[:1].isdigit() or digits[-1:].isspace():
+            raise ValueError(text)
+        number = int("0o" + digits[1:] if old_octal else digits, 0)
+    except ValueError:
+        raise Usage(f'invalid value "{text}" for flag -{name}: parse error', show=True) from None
+    number = -number if text[0] == "-" else number
+    if low <= number <= high:
+        return number
+    raise Usage(f'invalid value "{text}" for flag -{name}: value out of range', show=True)
 
 
 def _duration(name: str, text: str) -> int:
@@ -142,4 +150,5 @@ def check_arguments(command: Command, given: list[str]) -> None:
     if command.extra or any(argument.many for argument in wanted):
         return
     if len(given) > len(wanted):
-        raise Usage(f"Too many arguments (expected {len(wanted)}, got {len(given)})")
+        text = command.surplus or "Too many arguments (expected {wanted}, got {given})"
+        raise Usage(text.format(wanted=len(wanted), given=len(given)))

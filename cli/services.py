@@ -108,7 +108,7 @@ def register(call: Call) -> int:
     from cli.client import TransportError
 
     described = any(call.text(flag) for flag in ("id", "name"))
-    if not call.arguments and not described:
+    if not call.arguments and not call.text("name"):
         raise Usage("Service registration requires at least one argument or flags.")
     if call.arguments and described:
         raise Usage("Service registration requires arguments or -id, not both.")
@@ -135,13 +135,15 @@ def _from_flags(call: Call) -> dict[str, Any]:
     addresses = {}
     for name, text in call.pairs("tagged-address").items():
         host, colon, port = text.rpartition(":")
-        if not colon or not port.isdigit():
-            raise Usage(f'Error: invalid tagged address "{text}": must be ADDRESS:PORT')
+        if not colon:
+            raise Usage(f"Invalid Tagged Address: address {text}: missing port in address")
+        if not port.isdigit():
+            raise Usage(f'Invalid Tagged Address: strconv.Atoi: parsing "{port}": invalid syntax')
         addresses[name] = {"Address": host.strip("[]"), "Port": int(port)}
     body: dict[str, Any] = {
         "Kind": call.text("kind"),
         "ID": call.text("id"),
-        "Name": call.text("name") or call.text("id"),
+        "Name": call.text("name"),
         "Tags": call.many("tag"),
         "Meta": call.pairs("meta"),
         "Port": call.number("port"),

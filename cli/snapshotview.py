@@ -33,7 +33,7 @@ def text(snapshot: Snapshot, keys: list[Count], details: bool) -> str:
     lines += _columns("Type", snapshot.by_size(), total)
     if details:
         lines += ["", "", *_columns("Key Name", keys, sum(count.size for count in keys))]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def _columns(title: str, counts: list[Count], total: int) -> list[str]:
@@ -42,7 +42,8 @@ def _columns(title: str, counts: list[Count], total: int) -> list[str]:
     rows += [_LINE, ("Total", "", byte_size(total))]
     first = max(_LEAST, *(len(row[0]) + 1 + _PADDING for row in rows))
     second = max(_LEAST, *(len(row[1]) + _PADDING for row in rows))
-    return [f" {row[0]}".ljust(first) + row[1].ljust(second) + row[2] for row in rows]
+    third = max(_LEAST, *(len(row[2]) + 1 + _PADDING for row in rows))
+    return [f" {row[0]}".ljust(first) + row[1].ljust(second) + row[2].ljust(third) for row in rows]
 
 
 def document(snapshot: Snapshot, keys: list[Count], details: bool) -> dict[str, Any]:

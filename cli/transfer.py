@@ -78,11 +78,22 @@ def join(prefix: str, key: str) -> str:
     return prefix + key if prefix.endswith("/") else f"{prefix}/{key}"
 
 
+def _go_text(data: bytes, error: ValueError) -> str:
+    """Go's words for broken JSON, as `consul kv import` shows them."""
+    from core.codec.gojson import JsonError, decode
+
+    try:
+        decode(data)
+    except JsonError as wrong:
+        return "unexpected end of JSON input" if str(wrong).endswith("EOF") else str(wrong)
+    return str(error)  # something follows the value
+
+
 def _read_entries(data: bytes) -> list[tuple[str, int, bytes]]:
     try:
         document = json.loads(data)
     except ValueError as error:
-        raise Failure(f"Cannot unmarshal data: {error}") from None
+        raise Failure(f"Cannot unmarshal data: {_go_text(data, error)}") from None
     if document is None:
         return []
     if not isinstance(document, list):
@@ -101,7 +112,8 @@ def _read_entries(data: bytes) -> list[tuple[str, int, bytes]]:
             raise Failure(f"Cannot unmarshal data: the value of {key} is not text")
         try:
             decoded = decode_base64(value.encode("ascii"))
-        except (Failure, binascii.Error, UnicodeEncodeError):
-            raise Failure(f"Error base 64 decoding value for key {key}") from None
+        except (Failure, binascii.Error, UnicodeEncodeError) as error:
+            why = str(error).removeprefix("Error! Cannot base 64 decode data: ")
+            raise Failure(f"Error base 64 decoding value for key {key}: {why}") from None
         entries.append((key, flags, decoded))
     return entries

@@ -251,7 +251,7 @@ def test_catalog_texts(ctl, agent):
     text = "No nodes match the given query - try expanding your search.\n"
     assert (result.code, result.out, result.err) == (0, "", text)
     assert ctl("catalog", "services").out == "consul\ndb\n"
-    assert ctl("catalog", "services", "-tags").out == "consul  \ndb      a,b\n"
+    assert ctl("catalog", "services", "-tags").out == "consul      \ndb          a,b\n"
     assert ctl("catalog", "services", "-node=n1").out == "db\n"
     result = ctl("catalog", "services", "-node=zz")
     text = "No services match the given query - try expanding your search.\n"

@@ -111,4 +111,4 @@ def test_where_a_token_comes_from(ctl, agent, tmp_path, monkeypatch):
     assert shown() == "ctl"
     (tmp_path / "bad").write_bytes(b"\xff")
     assert "it is not UTF-8 text" in ctl("dc", "list", f"-token-file={tmp_path}/bad").err
-    assert "Error loading token file /no/such" in ctl("dc", "list", "-token-file=/no/such").err
+    assert "Error loading token file: open /no/such: no such" in ctl("dc", "list", "-token-file=/no/such").err

@@ -41,6 +41,27 @@ def test_bool_never_takes_the_next_word(text, value):
     assert read(f"-shout{text}", "false") == ({"shout": value}, ["false"])
 
 
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("31", 31), ("0x1F", 31), ("0b11111", 31), ("0o37", 31), ("037", 31), ("3_1", 31), ("0", 0), ("00", 0)],
+)
+def test_numbers_in_go_s_notations(text, number):
+    assert read(f"-size={text}") == ({"size": number}, [])
+    assert read(f"-count=-{text}") == ({"count": -number}, [])
+
+
+@pytest.mark.parametrize("word", ["-=x", "--=x", "---name=x", "---"])
+def test_bad_syntax(word):
+    with pytest.raises(Usage, match=f"^bad flag syntax: {word}$"):
+        read(word)
+
+
+@pytest.mark.parametrize("text", ["08", "_1", "1_", "0x", "1 ", "+1", "٣", "1.0", "1e3"])
+def test_what_is_no_number(text):
+    with pytest.raises(Usage, match=r"for flag -size: parse error$"):
+        read(f"-size={text}")
+
+
 def test_values_of_every_kind():
     values, _ = read(
         "-count=-5",

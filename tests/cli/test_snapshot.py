@@ -162,7 +162,10 @@ def test_inspect_by_prefix_and_of_newer_records(ctl, tmp_path):
         one=byte_size(sizes[0] + sizes[1]),
         two=byte_size(sizes[2]),
     )
-    assert ctl("snapshot", "inspect", "-kvdetails", str(tmp_path / "s.snap")).out == expected
+    shown = ctl("snapshot", "inspect", "-kvdetails", str(tmp_path / "s.snap")).out
+    assert "\n".join([line.rstrip() for line in shown.split("\n")]) == expected
+    assert " Type         Count      Size        \n" in shown  # the last column is padded, as Consul's
+    assert not shown.endswith(" \n")
     words = ["-kvdetails", "-kvdepth=3", "-kvfilter=app/one", "-o", "json", str(tmp_path / "s.snap")]
     found = json.loads(ctl("snapshot", "inspect", *words).out)
     assert [count["Name"] for count in found["StatsKV"]] == ["app/one/a", "app/one/b"]

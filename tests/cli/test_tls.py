@@ -134,9 +134,20 @@ def test_unusable_files_and_plain_servers(ctl, agent, folder):
     result = ctl("kv", "get", "-http-addr=https://127.0.0.1:1", "k")
     assert "connection refused" in result.err
     result = ctl("kv", "get", f"-http-addr=https://{agent.address}", "-ca-file=/no/such", "k")
-    assert (result.code, result.err) == (1, "Error: cannot read the TLS files: no such file or directory\n")
+    why = "Error loading CA File: open /no/such: no such file or directory"
+    assert (result.code, result.err) == (1, f"Error connecting to Consul agent: {why}\n")
     result = ctl("kv", "get", f"-http-addr=https://{agent.address}", f"-ca-file={folder}/ca-key.pem", "k")
-    assert result.err.startswith("Error: cannot use the TLS files: ")
+    why = f"Error loading CA File: Couldn't parse PEM in: {folder}/ca-key.pem"
+    assert result.err == f"Error connecting to Consul agent: {why}\n"
+    result = ctl("kv", "get", f"-http-addr=https://{agent.address}", "-ca-path=/no/such", "k")
+    assert result.err == "Error connecting to Consul agent: lstat /no/such: no such file or directory\n"
+    result = ctl("kv", "get", f"-http-addr=https://{agent.address}", "-client-cert=/x", "k")
+    assert (
+        result.err == "Error connecting to Consul agent: both client cert and client key must be provided\n"
+    )
+    result = ctl("operator", "raft", "list-peers", "-token-file=/no/such")
+    why = "Error loading token file: open /no/such: no such file or directory"
+    assert result.err == f"Error initializing client: {why}\n"
     result = ctl("kv", "get", f"-http-addr=https://{agent.address}", "k")
     assert result.code == 1
-    assert "tls: handshake failed: " in result.err
+    assert result.err.endswith(": http: server gave HTTP response to HTTPS client\n")
