@@ -29,6 +29,11 @@ def method(receiver: Any, name: str) -> Function | None:
     return found
 
 
+def has_field(receiver: Any, name: str) -> bool:
+    """Whether `name` of a value is a field of its own, always there."""
+    return isinstance(receiver, Record) and name in _fields(type(receiver)) and method(receiver, name) is None
+
+
 def get(receiver: Any, name: str, missing_key: str, in_map: bool) -> Any:
     """The field or map entry `name`; `in_map` if the receiver came out of a map whose values are of any
     type. EvalError if there cannot be one."""

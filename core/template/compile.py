@@ -10,15 +10,11 @@ from typing import Any
 
 from core.codec.duration import quote
 from core.template import access, nodes
-from core.template.errors import EvalError, FunctionError, TemplateError
+from core.template.errors import EvalError, FunctionError
 from core.template.gofmt import Flags, formatted, show
 from core.template.parse import Tree
+from core.template.state import MAX_STEPS, State
 from core.template.values import INVALID, Function, go_type, sorted_items, truth
-
-MAX_CALLS = 100
-"""How deep templates may call each other."""
-MAX_STEPS = 10_000_000
-"""How many rounds all ranges of one pass may make together."""
 
 BREAK = "break"
 """What a body returns to leave the range; "continue" only ends the body."""
@@ -29,51 +25,6 @@ Walk = Callable[["State", Any], str | None]
 Piped = Callable[..., Any]  # state, dot, the piped value or _NOTHING, the receiver of a method
 
 
-class State:
-    """One pass through a template."""
-
-    __slots__ = ("calls", "context", "missing_key", "node", "out", "steps", "templates", "tree", "variables")
-
-    def __init__(self, templates: Mapping[str, Compiled], context: Any, missing_key: str) -> None:
-        self.templates, self.context, self.missing_key = templates, context, missing_key
-        self.out: list[str] = []
-        self.variables: list[tuple[str, Any]] = []
-        self.node: nodes.Any = nodes.Dot(0)
-        self.tree: Tree | None = None
-        self.calls = 0
-        self.steps = MAX_STEPS
-
-    def assign(self, name: str, value: Any) -> None:
-        """Give the innermost variable `name` another value."""
-        for at in range(len(self.variables) - 1, -1, -1):
-            if self.variables[at][0] == name:
-                self.variables[at] = name, value
-                return
-        raise EvalError(f"undefined variable: {name}")
-
-    def run(self, name: str, dot: Any) -> None:
-        """Carry out the template `name`; what it prints goes to `out`."""
-        template = self.templates.get(name)
-        if template is None:
-            raise EvalError(f"template {quote(name)} not defined")
-        if self.calls >= MAX_CALLS:
-            raise EvalError(f"exceeded maximum template depth ({MAX_CALLS})")
-        outer = self.tree, self.variables
-        self.calls += 1
-        self.tree, self.variables = template.tree, [("$", dot)]
-        template.walk(self, dot)
-        self.tree, self.variables = outer
-        self.calls -= 1
-
-    def error(self, reason: str) -> TemplateError:
-        """The error `reason`, at the node that was entered last."""
-        tree = self.tree
-        assert tree is not None  # errors come from inside a template
-        line, column = place(tree.text, self.node.pos)
-        where = f"template: {tree.file}:{line}:{column}: executing {quote(tree.name)} at <{self.node}>"
-        return TemplateError(f"{where}: {reason}", tree.file, line, column, reason)
-
-
 class Compiled:
     """A template ready to be carried out."""
 
@@ -82,12 +33,6 @@ class Compiled:
     def __init__(self, tree: Tree, functions: Mapping[str, Function]) -> None:
         self.tree = tree
         self.walk = _Compiler(functions).body(tree.body)
-
-
-def place(text: str, pos: int) -> tuple[int, int]:
-    """Line (from 1) and column (from 0, in bytes) of a position."""
-    start = text.rfind("\n", 0, pos) + 1
-    return text.count("\n", 0, start) + 1, len(text[start:pos].encode("utf-8", "surrogateescape"))
 
 
 class _Compiler:
@@ -146,6 +91,9 @@ class _Compiler:
                 raise EvalError(f"can't print {node} of type {go_type(value)}")
             state.out.append(show(value))
 
+        alone = node.pipe.commands[0].args[0] if len(node.pipe.commands) == 1 else None
+        if isinstance(alone, nodes.Field) and len(alone.names) == 1 and len(node.pipe.commands[0].args) == 1:
+            return _text_of_field(alone.names[0], write)
         return write
 
     def _choice(self, node: nodes.Control) -> Walk:
@@ -295,11 +243,19 @@ class _Compiler:
         """`start.a.b`; arguments go to the last name, which must be a method then."""
         *path, last = names
         calls: dict[Function, Piped] = {}  # how each kind of value carries out its method
+        plain: dict[type, bool] = {}  # whether values of a type have a field of that name and nothing else
+        short = not path and not args
 
         def run(state: State, dot: Any, final: Any) -> Any:
             state.node = node
             value = start(state, dot)
             state.node = node
+            if short and final is _NOTHING:
+                kind = type(value)
+                if plain.get(kind):
+                    return getattr(value, last)
+                if kind not in plain:
+                    plain[kind] = access.has_field(value, last)
             in_map = False
             for name in path:
                 method = access.method(value, name)
@@ -420,6 +376,24 @@ def _count_error(function: Function, name: str, args: int, piped: int) -> str | 
     elif args + piped != fixed:
         return f"wrong number of args for {name}: want {fixed} got {args + piped}"
     return None
+
+
+def _text_of_field(name: str, otherwise: Walk) -> Walk:
+    """`{{.Name}}`, what templates do most: text in a field of a record goes out at once."""
+    known: dict[type, bool] = {}  # whether records of a type have that field
+
+    def write(state: State, dot: Any) -> str | None:
+        kind = type(dot)
+        if known.get(kind):
+            value = getattr(dot, name)
+            if type(value) is str:
+                state.out.append(value)
+                return None
+        elif kind not in known:
+            known[kind] = access.has_field(dot, name)
+        return otherwise(state, dot)
+
+    return write
 
 
 def _dot(state: State, dot: Any) -> Any:

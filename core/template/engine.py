@@ -7,9 +7,10 @@ from typing import Any
 
 from core.template.access import KEEP
 from core.template.builtins import BUILTINS
-from core.template.compile import Compiled, State
+from core.template.compile import Compiled
 from core.template.errors import EvalError, TemplateError
 from core.template.parse import parse
+from core.template.state import State
 from core.template.values import INVALID, Function
 
 

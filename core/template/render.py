@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from core.template.access import FAIL, ZERO
-from core.template.compile import MAX_CALLS
 from core.template.deps import Dependency
 from core.template.engine import Template
 from core.template.errors import FunctionError, TemplateError
 from core.template.scratch import Scratch
+from core.template.state import MAX_CALLS
 
 
 class _Missing:
