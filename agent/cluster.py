@@ -19,6 +19,7 @@ from agent.flood import Flood
 from agent.gossip import GossipPool
 from agent.logs import get_logger
 from agent.pool import Pool
+from agent.readiness import ready
 from agent.relay import Bucket, Relay
 from agent.retry_join import GaveUp, RetryJoin, start_join
 from core.errors import CtlError, Lost, Unavailable, Unsent
@@ -114,9 +115,8 @@ class Cluster:
             return
         name = self._agent.node_name + (f".{self._agent.datacenter}" if wan else "")
         interval = settings.seconds(config[f"retry_interval{end}"])
-        work = RetryJoin(
-            pool, name, addresses, interval, config[f"retry_max{end}"], self._agent.world, self._log
-        )
+        attempts, told = config[f"retry_max{end}"], None if wan else ready
+        work = RetryJoin(pool, name, addresses, interval, attempts, self._agent.world, self._log, told)
         self.spawn(self._joining(work))
 
     async def _joining(self, work: RetryJoin) -> None:

@@ -19,6 +19,7 @@ from agent.agent import Agent
 from agent.configfiles import load_config
 from agent.interfaces import machine
 from agent.process import reap_orphans_as_init
+from agent.readiness import ready
 from agent.world import World
 from core.config.addresses import resolve
 from core.config.flags import FlagError, Flags, help_text, parse
@@ -26,6 +27,10 @@ from core.errors import ConfigError, CtlError
 
 if TYPE_CHECKING:
     from core.config.settings import Config
+
+
+# As Go names signals, and so Consul's log.
+_NAMES: dict[int, str] = {signal.SIGINT: "interrupt", signal.SIGTERM: "terminated", signal.SIGHUP: "hangup"}
 
 
 def run(arguments: list[str], standalone: bool = False) -> int:
@@ -96,6 +101,8 @@ async def _live(agent: Agent) -> int:
         await agent.start()
         _settle_memory()
         log.info("Consul agent running!", node=agent.node_name, ctl=True)
+        if not agent.config["retry_join"]:
+            ready()
         await agent.stopping.wait()
     finally:
         await agent.stop()
@@ -124,8 +131,7 @@ class _Ending:
 
     def asked(self, number: int) -> None:
         config = self._agent.config
-        name = signal.Signals(number).name
-        self._log.info("Caught", signal=name)
+        self._log.info("Caught", signal=_NAMES[number])
         if number == signal.SIGINT:
             leaves = not config["skip_leave_on_interrupt"]
         else:
@@ -146,7 +152,7 @@ class _Ending:
             self._agent.stopping.set()
 
     def reload(self) -> None:
-        self._log.info("Caught", signal="SIGHUP")
+        self._log.info("Caught", signal=_NAMES[signal.SIGHUP])
         self._spawn(self._reload())
 
     async def _reload(self) -> None:

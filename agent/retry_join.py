@@ -7,7 +7,7 @@ has seen no server for a while starts again, since all of them may have been rep
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from agent import joining
@@ -76,13 +76,15 @@ class RetryJoin:
         attempts: int,
         world: World,
         log: Logger,
+        told: Callable[[], None] | None = None,
     ) -> None:
-        """`attempts` 0: as often as it takes. Times in seconds. ConfigError as in `check_addresses`."""
+        """`attempts` 0: as often as it takes. Times in seconds. `told` is called at the first success.
+        ConfigError as in `check_addresses`."""
         check_addresses("retry_join", addresses)
         self._pool, self._own_name = pool, own_name
         self._addresses = list(addresses)
         self._interval, self._attempts = interval, attempts
-        self._world, self._log = world, log
+        self._world, self._log, self._told = world, log, told
         self._joined = False
 
     async def run(self) -> None:
@@ -123,6 +125,8 @@ class RetryJoin:
         if not joined:
             self._log.warn("Join cluster failed, will retry", error="; ".join(errors))
         elif not self._joined or self._has_company():
+            if self._told is not None and not self._joined:
+                self._told()
             self._joined = True
             self._log.info("Join cluster completed. Synced with initial agents", num_agents=joined)
         return joined > 0

@@ -155,6 +155,21 @@ def gaps(times: list[float]) -> list[float]:
     return [later - earlier for earlier, later in itertools.pairwise(times)]
 
 
+def test_the_first_success_is_told_once() -> None:
+    async def scene() -> list[str]:
+        told: list[str] = []
+        pool = Pool(Pretend(), [0, 0, 1, 1], {})
+        job = RetryJoin(pool, "self", ["10.0.0.1"], 30.0, 0, pool.world, LOG, lambda: told.append("joined"))
+        seen = []
+        for _ in range(4):
+            await job._attempt()
+            seen.append(len(told))
+        assert seen == [0, 0, 1, 1]
+        return told
+
+    assert asyncio.run(scene()) == ["joined"]
+
+
 def test_first_attempts_are_quick_then_they_keep_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = Pool(Pretend(), [0], {})
     run(pool, monkeypatch, 200)

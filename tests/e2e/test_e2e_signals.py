@@ -80,7 +80,7 @@ def test_agents(make_agent: Callable[..., Agent], tmp_path: Path, number: signal
     assert len(marked(mark)) >= 6
     if number == signal.SIGHUP:  # the configuration is read again; who runs may go on
         agent.send_signal(number)
-        until("it was reloaded", lambda: "Caught: signal=SIGHUP" in agent.log_text())
+        until("it was reloaded", lambda: "Caught: signal=hangup" in agent.log_text())
         time.sleep(0.2)
         assert agent.get("/v1/agent/self")
         assert read(handler).count("\n") == 1
