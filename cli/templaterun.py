@@ -104,7 +104,9 @@ class Runner:
             self._render_due()
             self._brain.want(self._plan.wanted())
             if all(task.done for task in self._tasks):
-                self._brain.rendered = True
+                if not self._brain.rendered:
+                    self._brain.rendered = True
+                    tell_manager(self._log)
                 if self._child is not None and not self._child.running:
                     self._child.start()
                 elif self._child is None and self._finished():
@@ -369,6 +371,20 @@ def _load(output: Output) -> Language:
         return load(output.name, text, output.left, output.right)
     except TemplateError as error:
         raise Failure(str(error), code=BROKEN) from None
+
+
+def tell_manager(log: Callable[[str, str], None]) -> None:
+    """Tell systemd (`Type=notify`) that all files are there: it names a socket for that."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if not path:
+        return
+    import socket
+
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
+            sender.sendto(b"READY=1", "\0" + path[1:] if path.startswith("@") else path)
+    except OSError as error:
+        log("WARN", f"failed to signal readiness to systemd: {error_text(error)}")
 
 
 def parse_only(settings: Settings) -> None:

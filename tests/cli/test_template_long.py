@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from core.template import deps
 from core.template.render import MISSING
 from core.template.settings import Retry, Settings
 from tests.cli.test_template import Running
-from tests.harness import Agent, lives, own_address, until
+from tests.harness import ENVIRONMENT, Agent, lives, own_address, until
 
 
 @pytest.fixture(scope="module")
@@ -173,3 +174,20 @@ def test_signals_while_a_command_runs(agent: Agent, tmp_path: Path, number: sign
         )
         assert runner.end(number) == (12 if number != signal.SIGKILL else -signal.SIGKILL)
         until("the end of the command", lambda: not lives(pid))
+
+
+def test_systemd_is_told_when_all_files_are_there(
+    agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "t.ctmpl").write_text('{{ key "ready" }}')
+    monkeypatch.setitem(ENVIRONMENT, "NOTIFY_SOCKET", str(tmp_path / "notify"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        with Running(agent, tmp_path, "-template", "t.ctmpl:t") as runner:
+            until("it waits", lambda: "waits for key(ready)" in runner.log.read_text())
+            with pytest.raises(BlockingIOError):
+                manager.recv(100)
+            agent.http("PUT", "/v1/kv/ready", b"1")
+            manager.settimeout(20)
+            assert manager.recv(100) == b"READY=1" and (tmp_path / "t").read_text() == "1"
