@@ -111,7 +111,8 @@ def show(query: PreparedQuery) -> dict[str, Any]:
     }
     if service.failover.targets:
         failover["Targets"] = [
-            {"Peer": target.peer, "Datacenter": target.datacenter} for target in service.failover.targets
+            {"Peer": target.peer, "Datacenter": target.datacenter, **(target.extra or {})}
+            for target in service.failover.targets
         ]
     return {
         "ID": query.id,
@@ -133,6 +134,7 @@ def show(query: PreparedQuery) -> dict[str, Any]:
             "NodeMeta": render.by_key(service.node_meta),
             "ServiceMeta": render.by_key(service.service_meta),
             "Connect": service.connect,
+            **(service.extra or {}),
         },
         "DNS": {"TTL": query.dns.ttl},
         "CreateIndex": query.create_index,

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from core.api import catalog, coordinate, health, kv, permits
+from core.api import catalog, coordinate, health, kv, permits, render
 from core.api import remote_structs as structs
 from core.api.catalog import NameRequest, NodesRequest, ServiceRequest
 from core.api.endpoint import Answer, Question, Read
@@ -151,11 +151,20 @@ def _service_node(pair: tuple[Node, NodeService]) -> ServiceNode:
         service.connect,
         service.create_index,
         service.modify_index,
+        extra=render.instance_extra(node, service),
     )
 
 
 def _pair(row: ServiceNode) -> tuple[Node, NodeService]:
-    node = Node(row.id, row.node, row.address, row.datacenter, row.tagged_addresses, row.node_meta)
+    node = Node(
+        row.id,
+        row.node,
+        row.address,
+        row.datacenter,
+        row.tagged_addresses,
+        row.node_meta,
+        extra=render.extra_of_node(row.extra),
+    )
     service = NodeService(
         kind=row.service_kind,
         id=row.service_id,
@@ -171,6 +180,7 @@ def _pair(row: ServiceNode) -> tuple[Node, NodeService]:
         connect=row.service_connect,
         create_index=row.create_index,
         modify_index=row.modify_index,
+        extra=render.extra_of_service(row.extra),
     )
     return node, service
 

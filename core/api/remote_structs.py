@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from msgspec import Struct, field
 
+from core.codec.wire import Growing
 from core.store.structs import (
     ZERO_CONNECT,
     ZERO_PROXY,
@@ -193,7 +194,7 @@ class IndexedServices(ReadReply, frozen=True, rename=go_name):
     services: dict[str, list[str]] | None = None
 
 
-class ServiceNode(Struct, frozen=True, rename=go_name):
+class ServiceNode(Growing, frozen=True, rename=go_name):
     """An instance with the facts of its node beside it."""
 
     ZERO_MAPS: ClassVar[dict[str, dict[str, Any]]] = {

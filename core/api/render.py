@@ -19,6 +19,7 @@ from core.store.structs import (
 
 Json = dict[str, Any]
 
+_IN_COMMON = frozenset(("PeerName", "Partition"))
 _NO_MESH: Json = {"MeshGateway": {}, "Expose": {}}
 
 
@@ -45,7 +46,7 @@ def by_key(items: dict[str, str] | None) -> dict[str, str] | None:
 
 def node(item: Node) -> Json:
     """structs.Node."""
-    return {
+    out: Json = {
         "ID": item.id,
         "Node": item.node,
         "Address": item.address,
@@ -55,6 +56,7 @@ def node(item: Node) -> Json:
         "CreateIndex": item.create_index,
         "ModifyIndex": item.modify_index,
     }
+    return out | item.extra if item.extra else out
 
 
 def addresses(items: dict[str, ServiceAddress]) -> Json:
@@ -97,7 +99,7 @@ def node_service(item: NodeService) -> Json:
     out["Connect"] = _without_zeros(item.connect) if item.connect else {}
     out["CreateIndex"] = item.create_index
     out["ModifyIndex"] = item.modify_index
-    return out
+    return out | item.extra if item.extra else out
 
 
 def service_node(host: Node, item: NodeService) -> Json:
@@ -125,7 +127,34 @@ def service_node(host: Node, item: NodeService) -> Json:
     out["ServiceConnect"] = _without_zeros(item.connect) if item.connect else {}
     out["CreateIndex"] = item.create_index
     out["ModifyIndex"] = item.modify_index
-    return out
+    extra = instance_extra(host, item)
+    return out | extra if extra else out
+
+
+def instance_extra(host: Node, item: NodeService) -> Json | None:
+    """What a structs.ServiceNode has of later versions: the service's fields with the prefix that all of
+    its others have, too, but for the name of the peer, which node and service have in common."""
+    if not (host.extra or item.extra):
+        return None
+    out = {name: value for name, value in (host.extra or {}).items() if name != "Locality"}
+    for name, value in (item.extra or {}).items():
+        out[name if name in _IN_COMMON else f"Service{name}"] = value
+    return out or None
+
+
+def extra_of_service(row: Json | None) -> Json | None:
+    """The service's part of what `instance_extra` put together."""
+    named = {name.removeprefix("Service"): value for name, value in (row or {}).items() if _of_service(name)}
+    return named or None
+
+
+def extra_of_node(row: Json | None) -> Json | None:
+    """The node's part of what `instance_extra` put together."""
+    return {name: value for name, value in (row or {}).items() if not name.startswith("Service")} or None
+
+
+def _of_service(name: str) -> bool:
+    return name in _IN_COMMON or name.startswith("Service")
 
 
 _PLAIN_SPEC = CheckSpec()
@@ -164,12 +193,12 @@ def check_spec(spec: CheckSpec) -> Json:
         value = getattr(spec, attribute)
         if value:
             out[name] = value
-    return out
+    return out | spec.extra if spec.extra else out
 
 
 def health_check(item: HealthCheck) -> Json:
     """structs.HealthCheck."""
-    return {
+    out: Json = {
         "Node": item.node,
         "CheckID": item.check_id,
         "Name": item.name,
@@ -184,6 +213,7 @@ def health_check(item: HealthCheck) -> Json:
         "CreateIndex": item.create_index,
         "ModifyIndex": item.modify_index,
     }
+    return out | item.extra if item.extra else out
 
 
 def check_service_node(item: CheckServiceNode) -> Json:

@@ -1,9 +1,9 @@
 """Structs <-> the maps that travel (protocols/rpc.md sections 3 and 4).
 
 A msgspec.Struct with `rename=go_name` names its own wire keys. Each type is compiled once, at its first
-use. On reading, unknown keys are skipped, missing and nil ones give the field's default, text that is
-not UTF-8 becomes surrogate escapes (and goes back to the same bytes). On writing, keys are sorted and
-all fields are written.
+use. On reading, unknown keys are skipped (a `Growing` struct keeps them), missing and nil ones give the
+field's default, text that is not UTF-8 becomes surrogate escapes (and goes back to the same bytes). On
+writing, keys are sorted and all fields are written.
 
 A class attribute `ZERO_MAPS` {attribute: zero value} marks untyped maps that Go writes in full where we
 keep None; `OPTIONAL` names attributes of later versions, which are not written while they are None."""
@@ -24,6 +24,14 @@ T = TypeVar("T", bound=msgspec.Struct)
 _Convert = Callable[[Any], Any]
 _decoders: dict[type, _Convert] = {}
 _encoders: dict[type, _Convert] = {}
+
+
+class Growing(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A struct to which later versions add fields. `extra` has what was read under names that are unknown
+    here, without zero values, None when there is nothing: a server of an older version hands on what its
+    newer peers have said."""
+
+    extra: dict[str, Any] | None = None
 
 
 def to_wire(value: msgspec.Struct) -> dict[str, Any]:
@@ -62,6 +70,11 @@ def plain(value: Any) -> Any:
     if type(value) is dict:
         return {plain(key): plain(item) for key, item in value.items()}
     return value
+
+
+def is_zero(value: Any) -> bool:
+    """Whether an untyped value is what Go has before anything was set, be it a struct of such values."""
+    return not value or (type(value) is dict and all(map(is_zero, value.values())))
 
 
 def text(value: Any) -> str:
@@ -108,11 +121,13 @@ def _compile_decoder(cls: type) -> _Convert:
     hints = typing.get_type_hints(cls)
     zero_maps: dict[str, Any] = getattr(cls, "ZERO_MAPS", {})
     rows = []
-    for field in msgspec.structs.fields(cls):
+    for field in _own_fields(cls):
         zero = zero_maps.get(field.name)
         convert = _decoder(hints[field.name]) if zero is None else _zero_to_none(zero)
         default = field.default if field.default is not msgspec.NODEFAULT else _zero(hints[field.name])
         rows.append((field.encode_name.encode(), convert, default))
+    known = frozenset(row[0] for row in rows)
+    grows = issubclass(cls, Growing)
 
     def decode(wire: Any) -> Any:
         if type(wire) is not dict:
@@ -128,10 +143,24 @@ def _compile_decoder(cls: type) -> _Convert:
                 values.append(convert(value))
             except DecodeError as error:
                 raise DecodeError(f"{cls.__name__}.{key.decode()}: {error}") from None
+        if grows and not wire.keys() <= known:
+            return cls(*values, extra=_unknown(wire, known))
         return cls(*values)
 
     _decoders[cls] = decode
     return decode
+
+
+def _own_fields(cls: type) -> list[msgspec.structs.FieldInfo]:
+    fields = msgspec.structs.fields(cls)
+    return [field for field in fields if field.name != "extra"] if issubclass(cls, Growing) else list(fields)
+
+
+def _unknown(wire: dict[Any, Any], known: frozenset[bytes]) -> dict[str, Any] | None:
+    """What a decoded map has besides the `known` keys; None when that is nothing but zero values."""
+    items = [(plain(key), plain(wire[key])) for key in wire.keys() - known]
+    items.sort(key=lambda item: str(item[0]))  # a key may be anything
+    return {key: value for key, value in items if not is_zero(value)} or None
 
 
 def _decoder(hint: Any) -> _Convert:
@@ -187,7 +216,9 @@ def _expect(cls: type, value: Any) -> Any:
 
 def _zero_to_none(zero: Mapping[str, Any]) -> _Convert:
     def convert(value: Any) -> Any:
-        value = plain(_expect(dict, value))
+        value = {
+            key: item for key, item in plain(_expect(dict, value)).items() if key in zero or not is_zero(item)
+        }
         return None if value == zero else value
 
     return convert
@@ -205,8 +236,9 @@ def _compile_encoder(cls: type) -> _Convert:
     hints = typing.get_type_hints(cls)
     zero_maps: dict[str, Any] = getattr(cls, "ZERO_MAPS", {})
     optional: frozenset[str] = getattr(cls, "OPTIONAL", frozenset())
+    grows = issubclass(cls, Growing)
     rows, later = [], []
-    for field in sorted(msgspec.structs.fields(cls), key=lambda field: field.encode_name):
+    for field in sorted(_own_fields(cls), key=lambda field: field.encode_name):
         zero = zero_maps.get(field.name)
         convert = _encoder(hints[field.name]) if zero is None else _none_to_zero(zero)
         rows.append((field.encode_name, field.name, convert))
@@ -221,6 +253,8 @@ def _compile_encoder(cls: type) -> _Convert:
         for key in later:
             if out[key] is None:
                 del out[key]
+        if grows and value.extra:
+            return dict(sorted({**value.extra, **out}.items()))
         return out
 
     _encoders[cls] = encode

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from msgspec import Struct, field
 
 from core.codec.msgpack import ZERO_TIME
+from core.codec.wire import Growing
 from core.store.structs import go_name
 
 
@@ -18,27 +19,27 @@ class ACLLink(Struct, frozen=True, gc=False, rename=go_name):
     name: str = ""
 
 
-class ACLServiceIdentity(Struct, frozen=True, gc=False, rename=go_name):
+class ACLServiceIdentity(Growing, frozen=True, gc=False, rename=go_name):
     """Shorthand for the rules that a service needs."""
 
     service_name: str = ""
     datacenters: list[str] | None = None
 
 
-class ACLNodeIdentity(Struct, frozen=True, gc=False, rename=go_name):
+class ACLNodeIdentity(Growing, frozen=True, gc=False, rename=go_name):
     """Shorthand for the rules that an agent needs."""
 
     node_name: str = ""
     datacenter: str = ""
 
 
-class ACLTemplateVariables(Struct, frozen=True, gc=False, rename=go_name):
+class ACLTemplateVariables(Growing, frozen=True, gc=False, rename=go_name):
     """What a template is filled with."""
 
     name: str = ""
 
 
-class ACLTemplatedPolicy(Struct, frozen=True, gc=False, rename=go_name):
+class ACLTemplatedPolicy(Growing, frozen=True, gc=False, rename=go_name):
     """A built-in policy template and what it is filled with; of Consul 1.17 and later."""
 
     template_id: str = ""
@@ -47,7 +48,7 @@ class ACLTemplatedPolicy(Struct, frozen=True, gc=False, rename=go_name):
     datacenters: list[str] | None = None
 
 
-class ACLToken(Struct, frozen=True, gc=False, rename=go_name):
+class ACLToken(Growing, frozen=True, gc=False, rename=go_name):
     """A token. `type` and `rules` belong to tokens of the old system."""
 
     OPTIONAL: ClassVar = frozenset({"templated_policies"})
@@ -72,7 +73,7 @@ class ACLToken(Struct, frozen=True, gc=False, rename=go_name):
     templated_policies: list[ACLTemplatedPolicy] | None = None
 
 
-class ACLPolicy(Struct, frozen=True, gc=False, rename=go_name):
+class ACLPolicy(Growing, frozen=True, gc=False, rename=go_name):
     """A policy. `syntax`: 0 current, 1 legacy."""
 
     id: str = ""
@@ -86,7 +87,7 @@ class ACLPolicy(Struct, frozen=True, gc=False, rename=go_name):
     modify_index: int = 0
 
 
-class ACLRole(Struct, frozen=True, gc=False, rename=go_name):
+class ACLRole(Growing, frozen=True, gc=False, rename=go_name):
     """A role: policies and identities under one name."""
 
     OPTIONAL: ClassVar = frozenset({"templated_policies"})
@@ -103,7 +104,7 @@ class ACLRole(Struct, frozen=True, gc=False, rename=go_name):
     templated_policies: list[ACLTemplatedPolicy] | None = None
 
 
-class ACLBindingRule(Struct, frozen=True, gc=False, rename=go_name):
+class ACLBindingRule(Growing, frozen=True, gc=False, rename=go_name):
     """What a login through an auth method is given."""
 
     OPTIONAL: ClassVar = frozenset({"bind_vars"})
@@ -119,7 +120,7 @@ class ACLBindingRule(Struct, frozen=True, gc=False, rename=go_name):
     bind_vars: ACLTemplateVariables | None = None
 
 
-class ACLAuthMethod(Struct, frozen=True, gc=False, rename=go_name):
+class ACLAuthMethod(Growing, frozen=True, gc=False, rename=go_name):
     """A trusted issuer of logins. `config` is the method's own map."""
 
     OPTIONAL: ClassVar = frozenset({"token_name_format"})

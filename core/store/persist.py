@@ -123,6 +123,7 @@ def _catalog_records(tables: dict[str, tuple[dict[Any, Any], list[Any]]]) -> Ite
             node.meta,
             create_index=node.create_index,
             modify_index=node.modify_index,
+            extra=node.extra,
         )
         base = wire.to_wire(request)
         yield commands.REGISTER, base
@@ -205,6 +206,7 @@ def _restore_registration(store: Store, value: Any, last_index: int) -> None:
             request.node_meta,
             created,
             modified,
+            extra=register.node_facts(request),
         )
         store.node_rows.put(key, node)
         _raise_index(store, "nodes", modified)

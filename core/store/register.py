@@ -6,6 +6,7 @@ counts as a change of every service on that node, since health answers contain b
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -25,6 +26,7 @@ from core.store.view import View
 SERF_CHECK = "serfhealth"
 MISSING_NODE = "Missing node registration"
 MISSING_SERVICE = "Missing service registration"
+_NODE_FACTS = ("Locality", "Partition", "PeerName")
 _META_KEY = re.compile(r"[a-zA-Z0-9_-]+")
 _MAX_META_PAIRS, _MAX_META_KEY, _MAX_META_VALUE = 64, 128, 512
 
@@ -39,6 +41,7 @@ def register(view: View, index: int, request: RegisterRequest) -> None:
         request.datacenter,
         request.tagged_addresses,
         request.node_meta,
+        extra=node_facts(request),
     )
     existing = view.node_rows.get(request.node.lower())
     if existing is None or not (request.skip_node_update or _same_registration(existing, node)):
@@ -58,6 +61,12 @@ def register(view: View, index: int, request: RegisterRequest) -> None:
             set_check(view, index, check)
         except Invalid as error:
             raise Invalid(f'failed inserting check: {error} on node "{check.node}"') from None
+
+
+def node_facts(request: RegisterRequest) -> dict[str, Any] | None:
+    """What later versions say about the node in a registration."""
+    said = request.extra
+    return {name: said[name] for name in _NODE_FACTS if name in said} or None if said else None
 
 
 def deregister(view: View, index: int, request: DeregisterRequest) -> None:
@@ -139,7 +148,7 @@ def set_check(view: View, index: int, check: HealthCheck) -> None:
             raise Invalid(MISSING_SERVICE)
         changes |= {"service_name": service.service, "service_tags": service.tags}
     stored = replace(check, **changes)
-    changed = stored != existing
+    changed = existing is None or not _same_check(existing, stored)
     if changed:
         if service is not None:
             _touch(view, index, service)
@@ -154,6 +163,13 @@ def set_check(view: View, index: int, check: HealthCheck) -> None:
         view.check_rows.put(key, replace(stored, modify_index=index))
         view.bump("checks", index)
         _mark_check(view, stored)
+
+
+def _same_check(existing: HealthCheck, check: HealthCheck) -> bool:
+    """Whether a registration says nothing new; what Consul has in a check for readers alone does not count."""
+    if check == existing:
+        return True
+    return replace(check, type=existing.type, extra=existing.extra) == existing
 
 
 def _mark_check(view: View, check: HealthCheck) -> None:

@@ -6,7 +6,7 @@ Objects in the store are values: never changed in place, replaced by `msgspec.st
 
 Go's nil and empty differ on the wire, so lists and maps are `None` when nil. Durations are int
 nanoseconds. KV keys and values are bytes; all names are str (bytes that are not UTF-8 travel as
-surrogate escapes)."""
+surrogate escapes). Structs to which versions after the recorded one have added fields are `Growing`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from msgspec import Struct, field
 
 from core.codec.msgpack import ZERO_TIME
+from core.codec.wire import Growing
 
 _INITIALISMS = {
     "id": "ID",
@@ -70,7 +71,7 @@ class Weights(Struct, frozen=True, gc=False, rename=go_name):
     warning: int = 1
 
 
-class Node(Struct, frozen=True, gc=False, rename=go_name):
+class Node(Growing, frozen=True, gc=False, rename=go_name):
     """A node of the catalog (structs.Node)."""
 
     id: str = ""
@@ -83,7 +84,7 @@ class Node(Struct, frozen=True, gc=False, rename=go_name):
     modify_index: int = 0
 
 
-class NodeService(Struct, frozen=True, gc=False, rename=go_name):
+class NodeService(Growing, frozen=True, gc=False, rename=go_name):
     """A service instance on a node (structs.NodeService). `proxy` and `connect` are the mesh's maps,
     kept and returned untouched; None stands for their zero value."""
 
@@ -106,7 +107,7 @@ class NodeService(Struct, frozen=True, gc=False, rename=go_name):
     modify_index: int = 0
 
 
-class CheckSpec(Struct, frozen=True, gc=False, rename=go_name):
+class CheckSpec(Growing, frozen=True, gc=False, rename=go_name):
     """HealthCheckDefinition: the part of a check's definition that the catalog keeps."""
 
     http: str = ""
@@ -129,7 +130,7 @@ class CheckSpec(Struct, frozen=True, gc=False, rename=go_name):
     ttl: int = 0
 
 
-class HealthCheck(Struct, frozen=True, gc=False, rename=go_name):
+class HealthCheck(Growing, frozen=True, gc=False, rename=go_name):
     """A check of a node (`service_id` empty) or of a service on it (structs.HealthCheck)."""
 
     node: str = ""
@@ -167,7 +168,7 @@ class CheckServiceNode(Struct, frozen=True, gc=False, rename=go_name):
     checks: list[HealthCheck] = []
 
 
-class RegisterRequest(Struct, frozen=True, gc=False, rename=go_name):
+class RegisterRequest(Growing, frozen=True, gc=False, rename=go_name):
     """Log command 0 and RPC Catalog.Register."""
 
     datacenter: str = ""
@@ -211,7 +212,7 @@ class ServiceCheck(Struct, frozen=True, gc=False, rename=go_name):
     namespace: str = ""
 
 
-class Session(Struct, frozen=True, gc=False, rename=go_name):
+class Session(Growing, frozen=True, gc=False, rename=go_name):
     """A session. `behavior`: release or delete, what happens to held keys when it ends. `ttl` is text."""
 
     id: str = ""
@@ -345,14 +346,14 @@ class TxnResponse(Struct, frozen=True, gc=False, rename=go_name):
     errors: list[TxnError] | None = None
 
 
-class QueryFailoverTarget(Struct, frozen=True, gc=False, rename=go_name):
+class QueryFailoverTarget(Growing, frozen=True, gc=False, rename=go_name):
     """A place that a prepared query fails over to."""
 
     peer: str = ""
     datacenter: str = ""
 
 
-class QueryDatacenterOptions(Struct, frozen=True, gc=False, rename=go_name):
+class QueryDatacenterOptions(Growing, frozen=True, gc=False, rename=go_name):
     """Where a prepared query fails over to: the nearest datacenters, then named ones; or `targets`."""
 
     OPTIONAL: ClassVar[frozenset[str]] = frozenset(("targets",))  # since Consul 1.14
@@ -362,7 +363,7 @@ class QueryDatacenterOptions(Struct, frozen=True, gc=False, rename=go_name):
     targets: list[QueryFailoverTarget] | None = None
 
 
-class QueryDNSOptions(Struct, frozen=True, gc=False, rename=go_name):
+class QueryDNSOptions(Growing, frozen=True, gc=False, rename=go_name):
     """DNS options of a prepared query."""
 
     ttl: str = ""
@@ -376,7 +377,7 @@ class QueryTemplateOptions(Struct, frozen=True, gc=False, rename=go_name):
     remove_empty_tags: bool = False
 
 
-class ServiceQuery(Struct, frozen=True, gc=False, rename=go_name):
+class ServiceQuery(Growing, frozen=True, gc=False, rename=go_name):
     """What a prepared query asks for."""
 
     service: str = ""
@@ -390,7 +391,7 @@ class ServiceQuery(Struct, frozen=True, gc=False, rename=go_name):
     connect: bool = False
 
 
-class PreparedQuery(Struct, frozen=True, gc=False, rename=go_name):
+class PreparedQuery(Growing, frozen=True, gc=False, rename=go_name):
     """A prepared query."""
 
     id: str = ""
@@ -446,7 +447,7 @@ class SystemMetadataEntry(Struct, frozen=True, gc=False, rename=go_name):
     modify_index: int = 0
 
 
-class FederationState(Struct, frozen=True, gc=False, rename=go_name):
+class FederationState(Growing, frozen=True, gc=False, rename=go_name):
     """The mesh gateways of a datacenter. `updated_at` is Go's binary time."""
 
     datacenter: str = ""

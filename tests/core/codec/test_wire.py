@@ -39,7 +39,7 @@ WITHOUT_ZERO = {"Weights", "CheckServiceNode", "ChunkInfo"}  # other defaults th
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_fields_are_those_of_the_reference(cls: type[msgspec.Struct]) -> None:
     recorded = REFERENCE[NAMES.get(cls.__name__, cls.__name__)]
-    later: frozenset[str] = getattr(cls, "OPTIONAL", frozenset())
+    later = {"extra", *getattr(cls, "OPTIONAL", ())}
     fields = [field for field in msgspec.structs.fields(cls) if field.name not in later]
     assert sorted(field.encode_name for field in fields) == sorted(
         field["name"] for field in recorded["fields"]
@@ -111,8 +111,16 @@ def test_structs_survive_with_sorted_keys(value: msgspec.Struct) -> None:
 
 
 def test_unknown_keys_are_skipped_and_missing_ones_are_defaults() -> None:
-    node = wire.from_wire(structs.Node, {b"Node": b"n", b"Peering": {b"x": 1}, b"Meta": None})
-    assert node == structs.Node(node="n")
+    coord = wire.from_wire(structs.Coordinate, {b"Node": b"n", b"Peering": {b"x": 1}, b"Coord": None})
+    assert coord == structs.Coordinate(node="n")
+
+
+def test_unknown_keys_of_growing_structs_come_back() -> None:
+    sent = {b"Node": b"n", b"Peering": {b"x": 1, b"y": b"\xff"}, b"Zone": b"", b"Meta": None}
+    node = wire.from_wire(structs.Node, sent)
+    assert node == structs.Node(node="n", extra={"Peering": {"x": 1, "y": "\udcff"}})
+    assert list(wire.to_wire(node)) == sorted([*wire.to_wire(structs.Node()), "Peering"])
+    assert wire.unpack(structs.Node, wire.pack(node)) == node
 
 
 def test_mesh_maps_are_full_on_the_wire_and_none_in_memory() -> None:
