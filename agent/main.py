@@ -181,6 +181,7 @@ def _defect(log: logs.Logger, context: dict[str, object]) -> None:
 def _write_pid(path: str) -> str:
     if path:
         try:
+            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)  # /run is empty after a boot
             with open(path, "w", encoding="ascii") as file:
                 file.write(str(os.getpid()))
         except OSError as error:

@@ -162,7 +162,7 @@ def read_or_none(call: Call, path: str) -> Json | None:
 def show_one(call: Call, document: Json, text: str, identity: str) -> None:
     """One object, made, changed or read. Consul ends every text with a line end of its own."""
     if call.out.structured:
-        call.out.document(document)
+        call.out.document(_as_consul(document))
     else:
         call.out.line(identity if call.out.quiet else text)
 
@@ -170,9 +170,24 @@ def show_one(call: Call, document: Json, text: str, identity: str) -> None:
 def show_many(call: Call, documents: list[Json], text: str, table: Table, names: Iterable[str]) -> None:
     """A listing: a table on a terminal, else Consul's text; nothing where there is nothing."""
     if call.out.structured or call.out.quiet or call.out.format == "table":
-        call.out.show(documents, table, names)
+        call.out.show([_as_consul(document, listed=True) for document in documents], table, names)
     elif text:
         call.out.line(text)
+
+
+def _as_consul(document: Json, listed: bool = False) -> Json:
+    """Fields as `consul acl` prints them, which decodes the answers and encodes them again."""
+    if "SecretID" in document or "AccessorID" in document:
+        first: Json = {name: document[name] for name in ("CreateIndex", "ModifyIndex") if name in document}
+        return {**first, **document, **({"Legacy": document.get("Legacy", False)} if listed else {})}
+    if "Rules" in document and "Datacenters" not in document:
+        shown: Json = {}
+        for name, value in document.items():
+            shown[name] = value
+            if name == "Rules":
+                shown["Datacenters"] = None
+        return shown
+    return document
 
 
 # names and ids
@@ -238,13 +253,13 @@ def load_text(given: str, what: str) -> str:
 
 def read_file(path: str, what: str) -> bytes:
     """The bytes of a file. Failure in the words `what` when it cannot be read."""
-    from cli.client import error_text
+    from cli.client import reading
 
     try:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        raise Failure(f"{what}: Failed to read file: open {path}: {error_text(error)}") from None
+        raise Failure(f"{what}: Failed to read file: {reading(path, error)}") from None
 
 
 def policy_links(call: Call, names: Iterable[str], ids: Iterable[str]) -> list[Json]:

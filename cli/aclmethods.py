@@ -64,7 +64,9 @@ def _config(call: Call, what: str) -> Json:
     try:
         config = json.loads(text)
     except ValueError as error:
-        raise Failure(f"{what}: {error}") from None
+        from cli.transfer import json_problem
+
+        raise Failure(f"{what}: {json_problem(text.encode(), error)}") from None
     if not isinstance(config, dict):
         raise Failure(f"{what}: it is no JSON object")
     return config

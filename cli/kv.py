@@ -201,7 +201,8 @@ def delete(call: Call) -> int:
     try:
         response = call.client.request("DELETE", "/v1/kv/" + key, call.query(*query)).checked()
     except TransportError as error:
-        raise error.within(f"Error deleting key {key}") from None
+        what = f"Error! Did not delete prefix {key}" if recurse else f"Error deleting key {key}"
+        raise error.within(what) from None
     if cas and response.body.strip() != b"true":
         raise Failure(f"Error! Did not delete key {key}: CAS failed", kind="conflict")
     deed = f"Success! Deleted keys with prefix: {key}" if recurse else f"Success! Deleted key: {key}"

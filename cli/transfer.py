@@ -22,7 +22,11 @@ def export_keys(call: Call) -> int:
     with progress(call, "Reading keys", unit="keys"):
         response = call.get("/v1/kv/" + prefix, ("recurse", ""))
         if response.status != 404:
-            entries = response.checked().json()
+            if response.status != 200:  # told without the body, as Consul does
+                raise TransportError(
+                    f"Unexpected response code: {response.status}", hint=response.text.strip()
+                )
+            entries = response.json()
     rows = [{"key": e["Key"], "flags": e["Flags"], "value": e["Value"] or ""} for e in entries]
     call.out.write(json.dumps(rows, indent="\t", ensure_ascii=False) + "\n")
     return 0
@@ -78,8 +82,8 @@ def join(prefix: str, key: str) -> str:
     return prefix + key if prefix.endswith("/") else f"{prefix}/{key}"
 
 
-def _go_text(data: bytes, error: ValueError) -> str:
-    """Go's words for broken JSON, as `consul kv import` shows them."""
+def json_problem(data: bytes, error: ValueError) -> str:
+    """Go's words for broken JSON, as `consul` shows them."""
     from core.codec.gojson import JsonError, decode
 
     try:
@@ -93,7 +97,7 @@ def _read_entries(data: bytes) -> list[tuple[str, int, bytes]]:
     try:
         document = json.loads(data)
     except ValueError as error:
-        raise Failure(f"Cannot unmarshal data: {_go_text(data, error)}") from None
+        raise Failure(f"Cannot unmarshal data: {json_problem(data, error)}") from None
     if document is None:
         return []
     if not isinstance(document, list):

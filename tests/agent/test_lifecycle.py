@@ -75,7 +75,7 @@ def test_two_dev_agents_at_once_answer_within_a_second(tmp_path: Path) -> None:
 
 def test_config_files_of_which_one_is_empty_and_filled_before_a_reload(tmp_path: Path) -> None:
     address = own_address()
-    first, second, pid_file = tmp_path / "a.json", tmp_path / "b.json", tmp_path / "pid"
+    first, second, pid_file = tmp_path / "a.json", tmp_path / "b.json", tmp_path / "run" / "pid"
     first.write_text(
         json.dumps(
             {

@@ -257,8 +257,10 @@ def test_token_list(ctl, agent):
     assert ctl("acl", "token", "list").out == LISTED
     assert ctl("acl", "token", "list", "--quiet").out == f"{BOOT}\n{TOKEN}\n"
     listed = ctl("acl", "token", "list", "-format", "json")
-    assert json.loads(listed.out) == agent.answers["/v1/acl/tokens"]
-    assert listed.out.startswith('[\n    {\n        "AccessorID"')
+    assert json.loads(listed.out) == [{**one, "Legacy": False} for one in agent.answers["/v1/acl/tokens"]]
+    assert listed.out.startswith(
+        '[\n    {\n        "CreateIndex": 18,\n        "ModifyIndex": 20,\n        "AccessorID"'
+    )
     agent.answers["/v1/acl/tokens"] = []
     assert ctl("acl", "token", "list").out == ""
     agent.failures["/v1/acl/tokens"] = (403, "Permission denied")

@@ -113,3 +113,34 @@ def test_what_cannot_be_undone_takes_no_surplus_words(ctl, words):
 
 def test_version_ends_in_an_empty_line_in_a_pipe(ctl):
     assert ctl("version").out.endswith("when speaking to compatible agents)\n\n")
+
+
+def test_what_is_told_when_access_is_denied(ctl, agent):
+    agent.failures["/v1/kv/a"] = (403, "Permission denied")
+    agent.failures["/v1/kv/"] = (403, "Permission denied")
+    for words, text in (
+        ("kv get a", "Error querying Consul agent: Unexpected response code: 403"),
+        ("kv export", "Error querying Consul agent: Unexpected response code: 403"),
+        ("kv export a", "Error querying Consul agent: Unexpected response code: 403"),
+        ("kv delete a", "Error deleting key a: Unexpected response code: 403 (Permission denied)"),
+        (
+            "kv delete -recurse a",
+            "Error! Did not delete prefix a: Unexpected response code: 403 (Permission denied)",
+        ),
+    ):
+        result = ctl(*words.split())
+        assert (result.code, result.out, result.err) == (1, "", text + "\n")
+
+
+def test_a_policy_of_all_datacenters_says_so_in_json(ctl, agent):
+    agent.answers["/v1/acl/policy/00000000-0000-0000-0000-000000000001"] = {
+        "ID": "00000000-0000-0000-0000-000000000001",
+        "Name": "p",
+        "Description": "",
+        "Rules": "x",
+        "Hash": "aGFzaA==",
+        "CreateIndex": 1,
+        "ModifyIndex": 2,
+    }
+    words = "acl policy read -format=json -id=00000000-0000-0000-0000-000000000001"
+    assert '    "Rules": "x",\n    "Datacenters": null,\n    "Hash"' in ctl(*words.split()).out
