@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from core.gossip.member import Member
     from core.store.structs import Coord
 
+# As Go names machines.
+_GO_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386"}
+
 
 def tags(agent: Agent, wan: bool = False) -> dict[str, str]:
     """The gossip tags (protocols/gossip.md 9.2 and 9.3): clients of the API read them too."""
@@ -79,14 +82,14 @@ def _own(agent: Agent) -> dict[str, Any]:
 def stats(agent: Agent) -> dict[str, dict[str, str]]:
     """`consul info`: every value is text."""
     server = agent.config["server"]
-    consul = {"acl": "disabled", "server": "true" if server else "false"}
+    consul = {"acl": "enabled" if agent.acl.enabled else "disabled", "server": "true" if server else "false"}
     found = {
         "agent": agent.local.counts(),
         "build": {"prerelease": "", "revision": "", "version": CONSUL_VERSION},
         "consul": consul,
         "ctl": {"version": VERSION, "http_connections": str(agent.http.connections)},
         "runtime": {
-            "arch": platform.machine(),
+            "arch": _GO_ARCHITECTURES.get(platform.machine(), platform.machine()),
             "cpu_count": str(os.cpu_count() or 1),
             "goroutines": str(len(asyncio.all_tasks())),
             "max_procs": str(
