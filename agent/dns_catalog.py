@@ -78,6 +78,10 @@ class CachedCatalog:
         answer = self._find(health.SERVICE_NODES, catalog.ServiceRequest(name, tuple(tags)), watch)
         return answer.index, answer.value
 
+    def check_mesh_nodes(self, name: str, watch: Watch | None) -> tuple[int, list[CheckServiceNode]]:
+        answer = self._find(health.SERVICE_NODES, catalog.ServiceRequest(name, connect=True), watch)
+        return answer.index, answer.value
+
     def node(self, name_or_id: str, watch: Watch | None) -> tuple[int, Node | None]:
         answer = self._find(catalog.NODE_SERVICES, catalog.NameRequest(name_or_id), watch)
         return answer.index, answer.value[0]

@@ -120,7 +120,7 @@ class Exchange:
             key = question_key(question)
             if front.calls.lobby.has(key):
                 return self._wait(key, question, None)
-        watch = Watch()
+        watch = Watch(whole=key is None)  # to be remembered with its index, or to wait for news
         try:
             answer = front.calls.ask(question, watch)
         except CtlError:

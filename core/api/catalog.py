@@ -129,18 +129,14 @@ def _service_nodes(view: Store, args: ServiceRequest, watch: Watch | None) -> An
     if args.address:
         pairs = view.services_by_address(args.address, watch)
         return Answer(view.index("services", "nodes"), pairs)
-    index, pairs = view.service_nodes(args.name, args.tags, watch)
-    if args.connect:
-        pairs = [pair for pair in pairs if is_mesh_capable(pair[1], args.name)]
+    if args.connect:  # whatever the tags
+        index, pairs = view.mesh_nodes(args.name, watch)
+    else:
+        index, pairs = view.service_nodes(args.name, args.tags, watch)
     if args.node_meta:
         pairs = [pair for pair in pairs if matches_meta(pair[0], args.node_meta)]
     ordered = nearest_first(view, args.near, pairs, lambda pair: pair[0].node)
     return Answer(index, ordered, remember=bool(pairs) and not args.near)
-
-
-def is_mesh_capable(service: NodeService, name: str) -> bool:
-    """Whether an instance takes mesh connections itself (`connect.native`)."""
-    return bool(service.connect and service.connect.get("Native"))
 
 
 def _node_services(view: Store, args: NameRequest, watch: Watch | None) -> Answer:
@@ -326,7 +322,7 @@ def service(agent: AgentDoor, request: Request) -> Outcome:
 
 
 def connect(agent: AgentDoor, request: Request) -> Outcome:
-    """`GET /v1/catalog/connect/NAME`: mesh-capable instances."""
+    """`GET /v1/catalog/connect/NAME`: what takes mesh connections for the service."""
     options = query_options(request)
     args = service_request(agent, request, options, connect=True)
     return _listing(SERVICE_NODES, args, options, fragments.service_node)

@@ -10,7 +10,6 @@ from core.api.blocking import node_meta, query_options
 from core.api.catalog import (
     NameRequest,
     ServiceRequest,
-    is_mesh_capable,
     matches_meta,
     near,
     service_request,
@@ -45,9 +44,10 @@ def is_passing(item: CheckServiceNode) -> bool:
 def _service_nodes(view: Store, args: ServiceRequest, watch: Watch | None) -> Answer:
     if args.ingress:
         return Answer(view.indexes.get("gateway-services", 0), [], remember=False)
-    index, items = view.check_service_nodes(args.name, args.tags, watch)
-    if args.connect:
-        items = [item for item in items if is_mesh_capable(item.service, args.name)]
+    if args.connect:  # whatever the tags
+        index, items = view.check_mesh_nodes(args.name, watch)
+    else:
+        index, items = view.check_service_nodes(args.name, args.tags, watch)
     if args.node_meta:
         items = [item for item in items if matches_meta(item.node, args.node_meta)]
     ordered = nearest_first(view, args.near, items, lambda item: item.node.node)
@@ -155,7 +155,7 @@ def service(agent: AgentDoor, request: Request) -> Outcome:
 
 
 def connect(agent: AgentDoor, request: Request) -> Outcome:
-    """`GET /v1/health/connect/NAME`: mesh-capable instances."""
+    """`GET /v1/health/connect/NAME`: what takes mesh connections for the service."""
     return _instances(agent, request, connect=True)
 
 

@@ -33,6 +33,8 @@ class Catalog(Protocol):
         self, name: str, tags: Sequence[str], watch: Watch | None
     ) -> tuple[int, list[CheckServiceNode]]: ...
 
+    def check_mesh_nodes(self, name: str, watch: Watch | None) -> tuple[int, list[CheckServiceNode]]: ...
+
     def node(self, name_or_id: str, watch: Watch | None) -> tuple[int, Node | None]: ...
 
     def nodes_by_address(self, address: str, watch: Watch | None) -> Sequence[Node]: ...
@@ -171,7 +173,7 @@ class _Lookup:
             return self._address(meant.name, name)
         if meant.kind == q.QUERY:
             return self._query(meant, name, type, depth)
-        if meant.kind in (q.SERVICE, q.NODE):
+        if meant.kind in (q.SERVICE, q.CONNECT, q.NODE):
             return self._in_catalog(meant, name, type, depth)
         return Reply(rcode=rr.NXDOMAIN)
 
@@ -184,7 +186,7 @@ class _Lookup:
         before, place = self.catalog, self.place
         self.catalog = catalog
         self._be_in(self.settings.datacenter if at_home else meant.datacenter)
-        if meant.kind == q.SERVICE:
+        if meant.kind != q.NODE:
             reply = self._service(meant, name, type, depth)
         else:
             reply = self._node(meant.name, name, type, depth)
@@ -230,7 +232,10 @@ class _Lookup:
 
     def _service(self, meant: Meaning, name: bytes, type: int, depth: int) -> Reply:
         tags = [meant.tag] if meant.tag else []
-        _, all_instances = self.catalog.check_service_nodes(meant.name, tags, self.watch)
+        if meant.kind == q.CONNECT:
+            _, all_instances = self.catalog.check_mesh_nodes(meant.name, self.watch)
+        else:
+            _, all_instances = self.catalog.check_service_nodes(meant.name, tags, self.watch)
         instances = [i for i in all_instances if _usable(i, self.settings.only_passing)]
         if not instances:
             return Reply(rcode=rr.NXDOMAIN)

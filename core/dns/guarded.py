@@ -25,6 +25,12 @@ class Guarded:
         index, found = self._catalog.check_service_nodes(name, tags, watch)
         return index, [one for one in found if permits.sees_instance(self._authorizer, one)]
 
+    def check_mesh_nodes(self, name: str, watch: Watch | None) -> tuple[int, list[CheckServiceNode]]:
+        index, found = self._catalog.check_mesh_nodes(name, watch)
+        if not self._authorizer.allows("service", name, "read"):  # what serves it may have another name
+            return index, []
+        return index, [one for one in found if permits.sees_instance(self._authorizer, one)]
+
     def node(self, name_or_id: str, watch: Watch | None) -> tuple[int, Node | None]:
         index, found = self._catalog.node(name_or_id, watch)
         return index, found if found is not None and permits.sees_node(self._authorizer, found) else None

@@ -11,11 +11,14 @@ from core.dns.record import SRV
 from core.dns.settings import DnsSettings
 
 NODE, SERVICE, QUERY, ADDRESS = "node", "service", "query", "addr"
+CONNECT = "connect"  # what takes mesh connections for a service
+INGRESS = "ingress"  # gateways, of which there are none
 REVERSE = "reverse"  # a name below arpa
 NOTHING = "nothing"  # within the domain, but no name that could exist
 OUTSIDE = "outside"  # not ours: for the recursors
 
 _KINDS = {b"service": SERVICE, b"node": NODE, b"query": QUERY, b"addr": ADDRESS}
+_KINDS |= {b"connect": CONNECT, b"ingress": INGRESS}
 
 
 class Meaning(Struct, frozen=True):
@@ -58,11 +61,13 @@ def _in_domain(labels: list[bytes], type: int) -> Meaning:
 def _of_kind(kind: str, before: list[bytes], behind: list[bytes]) -> Meaning:
     # An address is the same everywhere, whatever follows.
     datacenter = "" if kind == ADDRESS else _datacenter(behind)
-    if datacenter is None or not before:
+    if datacenter is None or not before or kind == INGRESS:
         return _NOTHING
     texts = [label.decode("utf-8", "surrogateescape") for label in before]
     if kind == SERVICE:
         return _service(texts, datacenter)
+    if kind == CONNECT:
+        return Meaning(CONNECT, texts[-1], datacenter=datacenter)
     if kind == ADDRESS and len(texts) != 1:
         return _NOTHING
     if kind == QUERY and len(texts) == 2 and texts[0].startswith("_") and texts[1] == "_tcp":  # RFC 2782

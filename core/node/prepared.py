@@ -91,14 +91,16 @@ def _validate_ttl(text: str) -> None:
 
 
 def instances(view: Store, query: PreparedQuery, connect: bool = False) -> list[CheckServiceNode]:
-    """What the query finds in this datacenter, whoever may see it. `connect`: mesh-capable ones only."""
+    """What the query finds in this datacenter, whoever may see it. `connect`: what takes mesh connections
+    for the service."""
     service = query.service
     ignored = frozenset(service.ignore_check_ids or ())
     wanted = [tag.lower() for tag in service.tags or ()]
     with_tags = frozenset(tag for tag in wanted if not tag.startswith("!"))
     without = frozenset(tag[1:] for tag in wanted if tag.startswith("!"))
     found = []
-    for item in view.check_service_nodes(service.service)[1]:
+    read = view.check_mesh_nodes if connect or service.connect else view.check_service_nodes
+    for item in read(service.service)[1]:
         tags = {tag.lower() for tag in item.service.tags or ()}
         if (
             _healthy(item, service.only_passing, ignored)
@@ -106,15 +108,9 @@ def instances(view: Store, query: PreparedQuery, connect: bool = False) -> list[
             and tags.isdisjoint(without)
             and _has(item.node.meta, service.node_meta)
             and _has(item.service.meta, service.service_meta)
-            and not ((connect or service.connect) and not is_mesh_native(item))
         ):
             found.append(item)
     return found
-
-
-def is_mesh_native(item: CheckServiceNode) -> bool:
-    """Whether an instance takes mesh connections itself."""
-    return bool(item.service.connect and item.service.connect.get("Native"))
 
 
 def _healthy(item: CheckServiceNode, only_passing: bool, ignored: frozenset[str]) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from core.store.register import service_index
+from core.store.register import instances_cell, mesh_cell, service_index
 from core.store.structs import CheckServiceNode, HealthCheck, Node, NodeService
 from core.store.view import NodeKey, View, plain_address
 from core.store.watch import Watch
@@ -50,10 +50,11 @@ class CatalogReads(View):
     def service_nodes(
         self, name: str, tags: Sequence[str] = (), watch: Watch | None = None
     ) -> tuple[int, list[tuple[Node, NodeService]]]:
-        """The instances of a service that have all `tags`. Index and watch are the service's own; if
-        there is no instance the index is service_last_extinction, or that of nodes and services, which
-        move without firing the watch."""
-        index = self._service_index(name, watch, "nodes", "services")
+        """The instances of a service that have all `tags`. The index is the service's own, which checks move
+        without firing the watch (unless it is a whole one); if there is no instance it is
+        service_last_extinction, or that of nodes and services, which move without firing any."""
+        self.watch_narrowly(watch, service_index(name), instances_cell(name))
+        index = self._service_index(name, "nodes", "services")
         rows, nodes = self.service_rows.rows, self.node_rows.rows
         return index, [(nodes[key[0]], rows[key]) for key in self._instances(name, tags)]
 
@@ -61,8 +62,34 @@ class CatalogReads(View):
         self, name: str, tags: Sequence[str] = (), watch: Watch | None = None
     ) -> tuple[int, list[CheckServiceNode]]:
         """As `service_nodes`, with the checks of each instance: those of its node, then its own."""
-        index = self._service_index(name, watch, "nodes", "services", "checks")
+        self.watch_cell(watch, service_index(name))
+        index = self._service_index(name, "nodes", "services", "checks")
         return index, [self._instance(key) for key in self._instances(name, tags)]
+
+    def mesh_nodes(self, name: str, watch: Watch | None = None) -> tuple[int, list[tuple[Node, NodeService]]]:
+        """The instances that take mesh connections for a service: its proxies, and those of its own that
+        do it themselves. The index is that of the service, as in `service_nodes`."""
+        self.watch_cell(watch, mesh_cell(name))
+        if watch is not None and watch.whole:
+            self.watch_cell(watch, service_index(name))
+        keys = self.service_rows.group("mesh", name.lower())
+        extinction = 0 if keys else self.indexes.get("service_last_extinction", 0)
+        index = extinction or self.indexes.get(service_index(name)) or self.index("nodes", "services")
+        rows, nodes = self.service_rows.rows, self.node_rows.rows
+        return index, [(nodes[key[0]], rows[key]) for key in keys]
+
+    def check_mesh_nodes(self, name: str, watch: Watch | None = None) -> tuple[int, list[CheckServiceNode]]:
+        """As `mesh_nodes`, with checks. Index and watch are those of the services that the instances are
+        of; without any the index is service_last_extinction, or that of the service, or of the catalog."""
+        self.watch_cell(watch, mesh_cell(name))
+        keys = self.service_rows.group("mesh", name.lower())
+        rows = self.service_rows.rows
+        names = {service_index(rows[key].service) for key in keys}
+        self.watch_cell(watch, *names)
+        extinction = 0 if keys else self.indexes.get("service_last_extinction", 0)
+        index = extinction or self.index(*names, *(() if keys else (service_index(name),)))
+        index = index or self.index("nodes", "services", "checks")
+        return index, [self._instance(key) for key in keys]
 
     def node_services(
         self, name_or_id: str, watch: Watch | None = None
@@ -178,12 +205,10 @@ class CatalogReads(View):
         self.watch_cell(watch, ("node", key))
         return self.node_rows.rows[key]
 
-    def _service_index(self, name: str, watch: Watch | None, *otherwise: str) -> int:
-        own = service_index(name)
-        self.watch_cell(watch, own)
+    def _service_index(self, name: str, *otherwise: str) -> int:
         if not self.service_rows.group("name", name.lower()):
             return self.indexes.get("service_last_extinction") or self.index(*otherwise)
-        return self.indexes.get(own) or self.index(*otherwise)
+        return self.indexes.get(service_index(name)) or self.index(*otherwise)
 
     def _instances(self, name: str, tags: Sequence[str]) -> list[NodeKey]:
         keys = self.service_rows.group("name", name.lower())

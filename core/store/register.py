@@ -21,7 +21,7 @@ from core.store.structs import (
     RegisterRequest,
     Weights,
 )
-from core.store.view import View
+from core.store.view import View, mesh_name
 
 SERF_CHECK = "serfhealth"
 MISSING_NODE = "Missing node registration"
@@ -107,6 +107,8 @@ def set_node(view: View, index: int, node: Node) -> None:
     view.bump("nodes", index)
     view.mark(("node", key))
     touch_services_of(view, index, key)
+    for one in view.service_rows.group("node", key):
+        _mark_instance(view, view.service_rows.rows[one])
 
 
 def set_service(view: View, index: int, node: str, service: NodeService) -> None:
@@ -128,6 +130,8 @@ def set_service(view: View, index: int, node: str, service: NodeService) -> None
     _touch(view, index, service)
     if existing is not None and existing.service.lower() != service.service.lower():
         _touch_or_drop(view, index, existing)
+    for row in (stored,) if existing is None else (stored, existing):
+        _mark_instance(view, row)
     view.mark(("node", key[0]))
 
 
@@ -170,6 +174,15 @@ def _same_check(existing: HealthCheck, check: HealthCheck) -> bool:
     if check == existing:
         return True
     return replace(check, type=existing.type, extra=existing.extra) == existing
+
+
+def _mark_instance(view: View, service: NodeService) -> None:
+    """Note that an instance or its node has changed: whoever lists instances without checks waits for no
+    more."""
+    view.mark(instances_cell(service.service))
+    destination = mesh_name(service)
+    if destination is not None:
+        view.mark(mesh_cell(destination))
 
 
 def _mark_check(view: View, check: HealthCheck) -> None:
@@ -221,6 +234,7 @@ def delete_service(view: View, index: int, node: str, service_id: str) -> None:
     view.service_rows.remove(key)
     view.bump("services", index)
     _touch_or_drop(view, index, service)
+    _mark_instance(view, service)
     view.mark(("node", key[0]))
 
 
@@ -253,6 +267,16 @@ def touch_services_of(view: View, index: int, node: str) -> None:
 def service_index(name: str) -> str:
     """The name of a service's own index, also that of its watch cell."""
     return f"service.{name.lower()}"
+
+
+def instances_cell(name: str) -> tuple[str, str]:
+    """The watch cell of a service's instances, whatever becomes of their checks."""
+    return ("instances", name.lower())
+
+
+def mesh_cell(name: str) -> tuple[str, str]:
+    """The watch cell of the instances that take mesh connections for a service."""
+    return ("mesh", name.lower())
 
 
 def kind_index(kind: str) -> str:

@@ -15,10 +15,11 @@ MAX_LOCK_DELAY = 60 * SECOND
 
 
 class SessionReads(View):
-    """Reads of the sessions; index and watch are those of the whole table."""
+    """Reads of the sessions. The index is that of the whole table; it moves without firing the watch of one
+    session or of a node's sessions, unless that is a whole one."""
 
     def session_get(self, session_id: str, watch: Watch | None = None) -> tuple[int, Session | None]:
-        self.watch_cell(watch, "sessions")
+        self.watch_narrowly(watch, "sessions", ("session", session_id))
         return self.index("sessions"), self.sessions.get(session_id)
 
     def session_list(self, watch: Watch | None = None) -> tuple[int, list[Session]]:
@@ -28,7 +29,7 @@ class SessionReads(View):
 
     def node_sessions(self, node: str, watch: Watch | None = None) -> tuple[int, list[Session]]:
         """The sessions of a node, by id."""
-        self.watch_cell(watch, "sessions")
+        self.watch_narrowly(watch, "sessions", ("sessions of", node.lower()))
         rows = self.sessions.rows
         return self.index("sessions"), [rows[key] for key in self.sessions.group("node", node.lower())]
 
@@ -52,9 +53,15 @@ def create(view: View, index: int, session: Session) -> str:
     stored = replace(session, behavior=session.behavior or "release", create_index=index, modify_index=index)
     view.sessions.put(session.id, stored)
     bind_checks(view, stored)
-    view.bump("sessions", index)
-    view.touched_session(session.id)
+    _changed(view, index, stored)
     return session.id
+
+
+def _changed(view: View, index: int, session: Session) -> None:
+    view.bump("sessions", index)
+    view.mark(("session", session.id))
+    view.mark(("sessions of", session.node.lower()))
+    view.touched_session(session.id)
 
 
 def bind_checks(view: View, session: Session) -> None:
@@ -69,8 +76,7 @@ def destroy(view: View, index: int, session_id: str) -> None:
     session = view.sessions.remove(session_id)
     if session is None:
         return
-    view.bump("sessions", index)
-    view.touched_session(session_id)
+    _changed(view, index, session)
     delay = min(session.lock_delay, MAX_LOCK_DELAY)
     for key in list(view.kv.group("session", session_id)):
         if session.behavior == "delete":

@@ -26,6 +26,14 @@ def plain_address(text: str) -> str:
     return str(address.ipv4_mapped or address)
 
 
+def mesh_name(service: structs.NodeService) -> str | None:
+    """The service (lower case) that an instance takes mesh connections for: another one if it is a proxy.
+    None if it takes none."""
+    if service.kind == "connect-proxy":
+        return str((service.proxy or {}).get("DestinationServiceName") or "").lower()
+    return service.service.lower() if (service.connect or {}).get("Native") else None
+
+
 class PrefixCells(Cells):
     """Cells named by a prefix; knows which lengths are watched, so that a write looks up only those."""
 
@@ -114,6 +122,7 @@ class View:
             "services",
             node=lambda key, row: key[0],
             name=lambda key, row: row.service.lower(),
+            mesh=lambda key, row: mesh_name(row),
             kind=lambda key, row: row.kind or None,
             address=lambda key, row: row.address or None,
         )
@@ -184,6 +193,12 @@ class View:
         if watch is not None:
             for cell in cells:
                 watch.enter(self._cells, cell)
+
+    def watch_narrowly(self, watch: Watch | None, whole: Hashable, *narrow: Hashable) -> None:
+        """Enter the cells of the value; for a whole watch the cell of what its index depends on, which is
+        marked whenever one of those is."""
+        if watch is not None:
+            self.watch_cell(watch, *((whole,) if watch.whole else narrow))
 
     def commit(self, index: int = 0) -> None:
         """Keep all changes since the last commit or rollback, those of the command at raft `index` (0: of

@@ -3,7 +3,11 @@
 A read registers its Watch in the cells that it looked at (a key, a prefix, a table, a service). A
 command that changes a cell fires every watch in it, once, after the whole command was applied. A
 fired watch is spent: it has left all its cells. One Watch serves everyone who asked the same
-question (blocking queries) and guards remembered answers (`watch.fired` is the validity check)."""
+question (blocking queries) and guards remembered answers (`watch.fired` is the validity check).
+
+The index of an answer may be that of more than what it shows: of all sessions for one session. A watch
+for a remembered answer is a `whole` one, which hears of whatever moves the index; those who wait want to
+hear of news only."""
 
 from __future__ import annotations
 
@@ -13,10 +17,11 @@ from collections.abc import Callable, Hashable
 class Watch:
     """Fires once. `fired` is True from then on; callbacks run in the order they were added."""
 
-    __slots__ = ("_callbacks", "_cells", "fired")
+    __slots__ = ("_callbacks", "_cells", "fired", "whole")
 
-    def __init__(self) -> None:
+    def __init__(self, *, whole: bool = False) -> None:
         self.fired = False
+        self.whole = whole  # hears also of what moves no more than the index
         self._callbacks: list[Callable[[], None]] = []
         self._cells: list[tuple[dict[Hashable, set[Watch]], Hashable]] = []
 

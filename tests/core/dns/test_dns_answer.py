@@ -10,7 +10,7 @@ from core.dns import record as rr
 from core.dns.answer import Reply, answer
 from core.dns.record import Record
 from core.dns.settings import DnsSettings
-from core.store.structs import ServiceAddress, Weights
+from core.store.structs import NodeService, ServiceAddress, Weights
 from core.store.watch import Watch
 from tests.core.dns.maker import Maker
 
@@ -351,3 +351,26 @@ def test_a_check_fires_the_watch_of_its_service_only(maker: Maker) -> None:
     maker.add("n1", "web", "critical")
     assert web.fired and not db.fired
     assert ask(maker, "web.service.consul", rr.A).rcode == rr.NXDOMAIN
+
+
+def test_what_takes_mesh_connections_is_found_by_the_service_it_serves(maker: Maker) -> None:
+    proxy = NodeService(
+        id="p",
+        service="web-sidecar",
+        address="10.1.1.2",
+        port=81,
+        kind="connect-proxy",
+        proxy={"DestinationServiceName": "web"},
+    )
+    maker.node("n1", "10.0.0.1", service=proxy)
+    maker.add("n1", "web", address="10.1.1.1", port=80)
+    assert answers(ask(maker, "web.connect.consul", rr.A)) == ["web.connect.consul 0 1 0a010102"]
+    [found] = answers(ask(maker, "any.WEB.connect.dc1.consul", rr.SRV))
+    assert " 81 " in found
+    for name in (
+        "web-sidecar.connect.consul",
+        "web.ingress.consul",
+        "connect.consul",
+        "web.connect.a.b.consul",
+    ):
+        assert ask(maker, name, rr.A).rcode == rr.NXDOMAIN

@@ -241,3 +241,44 @@ def test_many_watches_on_one_key_fire_quickly(bench: Bench) -> None:
     assert time.perf_counter() - begin < 0.25
     assert len(fired) == 5_000
     assert not bench.store._key_cells
+
+
+def test_a_session_wakes_only_who_asked_for_it_or_its_node(bench: Bench) -> None:
+    store = bench.store
+    bench.session("s1", "n1")
+    one, other, node, every = Watch(), Watch(), Watch(), Watch()
+    store.session_get("s1", one)
+    store.session_get("s2", other)
+    store.node_sessions("N2", node)
+    store.session_list(every)
+    bench.session("s3", "n2")
+    assert (one.fired, other.fired, node.fired, every.fired) == (False, False, True, True)
+    assert store.session_get("s1")[0] == bench.index
+    bench.session("s2", "n1")
+    assert other.fired and not one.fired
+    bench.deregister("n1")
+    assert one.fired
+
+
+def test_a_check_wakes_nobody_who_lists_instances(bench: Bench) -> None:
+    rows = Watch()
+    bench.store.service_nodes("web", (), rows)
+    bench.check("n1", "c1", "critical", service_id="web1")
+    bench.check("n1", "node-check")
+    assert not rows.fired and bench.store.service_nodes("web")[0] == bench.index
+    bench.register("n1", address="10.0.0.9")
+    assert rows.fired
+
+
+def test_a_whole_watch_hears_of_all_that_moves_the_index(bench: Bench) -> None:
+    store = bench.store
+    whole = Watch(whole=True)
+    store.service_nodes("web", (), whole)
+    bench.check("n1", "c1", "critical", service_id="web1")
+    assert whole.fired
+    bench.session("s1", "n2")
+    one, node = Watch(whole=True), Watch(whole=True)
+    store.session_get("s1", one)
+    store.node_sessions("n2", node)
+    bench.session("s2", "n1")
+    assert one.fired and node.fired
