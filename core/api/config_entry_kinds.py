@@ -234,7 +234,9 @@ def show_entry(entry: Entry) -> Entry:
     if record is None:  # of a later version, from a log or snapshot
         return dict(entry)
     shown: Entry = record.show(entry)
-    return {**shown, **{name: wire.integer(entry.get(name)) for name in _INDEXES}}
+    known = {*record.fields, *_INDEXES}
+    later = {name: value for name, value in entry.items() if name not in known and not wire.is_zero(value)}
+    return {**shown, **later, **{name: wire.integer(entry.get(name)) for name in _INDEXES}}
 
 
 def rows(entry: Entry, name: str) -> Iterable[Entry]:

@@ -20,6 +20,7 @@ from core.store.structs import (
 Json = dict[str, Any]
 
 _IN_COMMON = frozenset(("PeerName", "Partition"))
+_OF_UPSTREAMS = ("DestinationType", "DestinationName", "Datacenter", "LocalBindPort")  # zero or not
 _NO_MESH: Json = {"MeshGateway": {}, "Expose": {}}
 
 
@@ -75,7 +76,17 @@ def mesh_proxy(proxy: dict[str, Any] | None) -> Json:
     if not proxy:
         return _NO_MESH
     out = _without_zeros({name: value for name, value in proxy.items() if name not in _NO_MESH})
+    if isinstance(upstreams := out.get("Upstreams"), list):
+        out["Upstreams"] = [_upstream(one) if isinstance(one, dict) else one for one in upstreams]
     return out | {name: _without_zeros(proxy.get(name) or {}) for name in _NO_MESH}
+
+
+def _upstream(item: Json) -> Json:
+    kept = {name: value for name, value in item.items() if name in _OF_UPSTREAMS}
+    left = _without_zeros({name: item[name] for name in item.keys() - {"IngressHosts", *_OF_UPSTREAMS}})
+    return dict(
+        sorted({**kept, **left, "MeshGateway": _without_zeros(item.get("MeshGateway") or {})}.items())
+    )
 
 
 def _without_zeros(value: dict[str, Any]) -> Json:

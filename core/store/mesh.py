@@ -86,7 +86,8 @@ class MeshState(OperatorState):
 
 
 def read_entry_request(value: Any) -> tuple[str, Row]:
-    """Kind and request of a wrapped ConfigEntryRequest. DecodeError."""
+    """Kind and request of a wrapped ConfigEntryRequest; its entry has the kind, too, though entries of
+    later versions may have no field for it. DecodeError."""
     reader = msgpack.Reader(wire.raw(value))
     kind, request = wire.text(reader.value()), reader.value()
     if type(request) is not dict:
@@ -97,6 +98,7 @@ def read_entry_request(value: Any) -> tuple[str, Row]:
     if type(request.get(b"Entry")) is not dict:
         raise DecodeError("ConfigEntryRequest without entry")
     plain: Row = wire.plain(request)
+    plain["Entry"]["Kind"] = kind
     return kind, plain
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from core.api import fragments, query_shapes, render
+from core.api.config_entry_kinds import show_entry
 from core.api.remote_reads import _pair, _service_node
 from core.api.remote_structs import ServiceNode
 from core.codec import gojson, msgpack, wire
-from core.store import acl_structs, commands, persist, structs
+from core.store import acl_structs, commands, mesh, persist, structs
 from tests.core.store.maker import Bench
 
 NODE = {"PeerName": "east", "Locality": {"Region": "r", "Zone": "z"}}
@@ -123,3 +124,63 @@ def test_queries_and_tokens_keep_them() -> None:
     assert kept.service.extra == later
     assert query_shapes.show(kept)["Service"]["Failover"]["Targets"] == [target]
     assert store.acl_tokens.rows["s"].extra == {"ACLAuthMethodNamespace": "x"}
+
+
+def test_config_entries_without_a_field_for_their_kind_are_saved() -> None:
+    """The kind `mesh` of 1.10 has neither kind nor name in its body."""
+    bench = Bench()
+    entry = {
+        "Meta": None,
+        "TransparentProxy": {"MeshDestinationsOnly": True},
+        "CreateIndex": 0,
+        "ModifyIndex": 0,
+    }
+    bench.ok(log(commands.CONFIG_ENTRY, mesh.write_entry_request("mesh", entry, "upsert")))
+    store = persist.load(b"".join(persist.dump(bench.store)))
+    kept = store.config_entry("mesh", "")[1]
+    assert kept == entry | {"Kind": "mesh", "CreateIndex": 11, "ModifyIndex": 11}
+
+
+def test_config_entries_show_later_fields() -> None:
+    bench = Bench()
+    entry = {
+        "Kind": "service-defaults",
+        "Name": "web",
+        "Protocol": "http",
+        "Mode": "transparent",
+        "Later": {"A": 0},
+    }
+    bench.ok(log(commands.CONFIG_ENTRY, mesh.write_entry_request("service-defaults", entry, "upsert")))
+    kept = bench.store.config_entry("service-defaults", "web")[1]
+    assert kept is not None
+    assert kept["Later"] == {"A": 0}
+    shown = show_entry(kept)
+    assert shown["Mode"] == "transparent"
+    assert "Later" not in shown
+
+
+def test_upstreams_are_shown_without_zero_values() -> None:
+    upstream = {
+        "CentrallyConfigured": False,
+        "Config": None,
+        "Datacenter": "",
+        "DestinationName": "db",
+        "DestinationNamespace": "",
+        "DestinationType": "",
+        "IngressHosts": None,
+        "LocalBindAddress": "",
+        "LocalBindPort": 0,
+        "LocalBindSocketPath": "/run/db",
+        "MeshGateway": {"Mode": ""},
+    }
+    shown = render.mesh_proxy(structs.ZERO_PROXY | {"Upstreams": [upstream]})["Upstreams"]
+    assert shown == [
+        {
+            "Datacenter": "",
+            "DestinationName": "db",
+            "DestinationType": "",
+            "LocalBindPort": 0,
+            "LocalBindSocketPath": "/run/db",
+            "MeshGateway": {},
+        }
+    ]
