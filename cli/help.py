@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import typer
@@ -18,13 +18,31 @@ from cli.usage import SUBGROUPS, SUMMARIES, flag_label
 
 PANELS = {"agent": "Which agent to ask", "output": "Output"}
 
+# The words of the first page by what they are for.
+THEMES = {
+    "Agents and their cluster": "agent members join leave force-leave rtt info reload maint monitor "
+    "validate dev doctor top debug",
+    "Keys, services, events": "kv services checks nodes catalog dc event query changes",
+    "Acting on what happens": "watch wait template env exec session lock",
+    "Access and encryption": "acl login logout tls keyring keygen",
+    "Servers and state": "operator raft snapshot config",
+    "The rest": "connect intention version completions help",
+}
+_FIRST_STEPS = (
+    "ctl agent start --dev        an agent of one's own, on this machine",
+    "ctl kv put greeting hello    ... and something in it",
+    "ctl members                  who is there",
+    "ctl doctor                   when something is wrong",
+)
+
 
 def show_help(path: tuple[str, ...], name: str) -> None:
     """Print the page of a command, a group, or of all when `path` is empty. Usage when there is none."""
     commands = _below(path)
-    if not commands:
+    if path and not commands:
         raise Usage(f"Error: no help on `{' '.join(path)}`: no such command")
-    application = build(commands, sys.stdout.isatty())
+    pretty = sys.stdout.isatty()
+    application = build(commands, pretty) if path else overview(pretty)
     typer.main.get_command(application)(args=[*path, "--help"], prog_name=name, standalone_mode=False)
 
 
@@ -42,7 +60,7 @@ def tree(first: str = "") -> dict[str, Command]:
 def _below(path: tuple[str, ...]) -> dict[str, Command]:
     """The commands that the page of `path` shows; other groups are not even loaded."""
     if not path:
-        return tree()
+        return {}
     wanted = " ".join(path)
     return {
         known: command
@@ -51,19 +69,19 @@ def _below(path: tuple[str, ...]) -> dict[str, Command]:
     }
 
 
+def overview(pretty: bool) -> typer.Typer:
+    """The first page: one line a word. No group is loaded for it."""
+    top = _top(pretty, "\n\n" + _lines("First steps:", _FIRST_STEPS, pretty))
+    for theme, words in THEMES.items():
+        for word in words.split():
+            top.command(word, help=_text(SUMMARIES[word], pretty), rich_help_panel=theme)(_nothing)
+    return top
+
+
 def build(commands: dict[str, Command], pretty: bool) -> typer.Typer:
     """The application for the help on `commands`. `pretty` lays pages out for a terminal."""
-    settings: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
-    mode: Literal["rich"] | None = "rich" if pretty else None
-    top = typer.Typer(
-        add_completion=False,
-        context_settings=settings,
-        rich_markup_mode=mode,
-        help="Service discovery, configuration and coordination.",
-        epilog=_text("`--help` after any command shows its flags and an example.", pretty),
-        cls=_InOrder,
-    )
-    top.callback()(_nothing)  # so that typer keeps the group even around a single command
+    settings, mode = _SETTINGS, _mode(pretty)
+    top = _top(pretty)
     groups = {"": top}
     for path, command in commands.items():
         *above, last = path.split()
@@ -85,11 +103,31 @@ def build(commands: dict[str, Command], pretty: bool) -> typer.Typer:
     return top
 
 
+_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+
+
+def _mode(pretty: bool) -> Literal["rich"] | None:
+    return "rich" if pretty else None
+
+
+def _top(pretty: bool, more: str = "") -> typer.Typer:
+    top = typer.Typer(
+        add_completion=False,
+        context_settings=_SETTINGS,
+        rich_markup_mode=_mode(pretty),
+        help="Service discovery, configuration and coordination.",
+        epilog=_text("`--help` after any command shows its flags and an example.", pretty) + more,
+        cls=_InOrder,
+    )
+    top.callback()(_nothing)  # so that typer keeps the group even around a single command
+    return top
+
+
 class _InOrder(typer.core.TyperGroup):
     """The commands in our order; typer would show single commands before groups."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return list(SUMMARIES)
+        return " ".join(THEMES.values()).split()
 
 
 def _nothing() -> None:
@@ -102,7 +140,11 @@ def _page(command: Command) -> str:
 
 def _examples(command: Command, pretty: bool) -> str:
     """One line each. An empty line is how rich pages break a line, `\b` how plain ones keep it."""
-    lines = ["Examples:", *(f"  {line}" for line in command.example)]
+    return _lines("Examples:", command.example, pretty)
+
+
+def _lines(title: str, given: Iterable[str], pretty: bool) -> str:
+    lines = [title, *(f"  {line}" for line in given)]
     return _text("\n\n".join(lines), pretty) if pretty else "\b\n" + "\n".join(lines)
 
 

@@ -127,7 +127,7 @@ def _dispatch(words: list[str], name: str) -> int:
         group = tuple(rest[: len(rest) - len(after)])
         if after and _asks_help(after[0]):
             return _help(group, name)
-        return _usage_of_group(" ".join(group), commands, name)
+        return _usage_of_group(" ".join(group), commands, name, after[0] if after else "")
     words_of_command = common + after
     try:
         return _run(command, words_of_command, name)
@@ -217,14 +217,15 @@ def _help(path: tuple[str, ...], name: str) -> int:
 
 
 def _usage_of_all(name: str, code: int, unknown: str = "") -> int:
-    from cli.usage import tree_usage
+    from cli.usage import tree_usage, unknown_command
 
-    sys.stderr.write(tree_usage(name, unknown))
+    person = bool(unknown) and sys.stderr.isatty()
+    sys.stderr.write(unknown_command(name, unknown) if person else tree_usage(name, unknown))
     return code
 
 
-def _usage_of_group(group: str, commands: dict[str, Command], name: str) -> int:
+def _usage_of_group(group: str, commands: dict[str, Command], name: str, unknown: str) -> int:
     from cli.usage import group_usage
 
-    sys.stderr.write(group_usage(group, commands, name))
+    sys.stderr.write(group_usage(group, commands, name, unknown))
     return 1

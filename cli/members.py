@@ -24,6 +24,10 @@ def members(call: Call) -> int:
         query.append(("filter", call.text("filter")))
     found = [member for member in call.fetch("/v1/agent/members", *query) if wanted(_state(member))]
     if not found:
+        if call.out.format == "table" and not call.out.quiet:
+            from cli.call import note
+
+            note("No member matches.")
         return 2
     rows = sorted([(_segment(member), member["Name"], member) for member in found], key=lambda row: row[:2])
     ordered = [member for _, _, member in rows]

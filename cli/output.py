@@ -105,6 +105,8 @@ class Output:
             self.document(document)
         elif self.quiet:
             self.write("".join([name + "\n" for name in names]))
+        elif self.format == "table" and not (wide or table).rows:
+            sys.stderr.write("None.\n")  # a person wonders about silence, a script counts lines
         elif self.format == "table":
             from cli import terminal
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from cli.command import Command, Flag
 
@@ -102,26 +102,43 @@ def command_usage(command: Command) -> str:
     return "\n".join(lines) + "\n"
 
 
-def group_usage(group: str, commands: Mapping[str, Command], name: str) -> str:
-    """The commands of one group."""
+def group_usage(group: str, commands: Mapping[str, Command], name: str, unknown: str = "") -> str:
+    """The commands of one group, after a line on the word that is none of them."""
     shown = [c for path, c in commands.items() if path.startswith(group + " ")]
     width = max([len(command.path) for command in shown])
-    lines = [f"Usage: {name} {group} <command> [options] [arguments]", "", "Commands:"]
+    lines = []
+    if unknown:
+        depth = group.count(" ") + 1
+        words = dict.fromkeys([command.path.split()[depth] for command in shown])
+        lines += [_no_such(name, group, unknown, words), ""]
+    lines += [f"Usage: {name} {group} <command> [options] [arguments]", "", "Commands:"]
     lines += [f"  {command.path.ljust(width)}  {command.summary}" for command in shown]
     return "\n".join(lines) + "\n"
 
 
+def _no_such(name: str, group: str, unknown: str, words: Iterable[str]) -> str:
+    """That a word is no command, and which one may have been meant."""
+    import difflib
+
+    above = f"{group} " if group else ""
+    text = f'Error: no such command: "{above}{unknown}"'
+    near = difflib.get_close_matches(unknown, list(words), 1)
+    return text + (f"; did you mean `{name} {above}{near[0]}`?" if near else "")
+
+
+def unknown_command(name: str, unknown: str) -> str:
+    """For a person, whose screen a list of all commands would fill."""
+    return f"{_no_such(name, '', unknown, SUMMARIES)}\n`{name} --help` lists the commands.\n"
+
+
 def tree_usage(name: str, unknown: str = "") -> str:
     """All commands, after a line on the word that is none."""
-    lines = []
-    if unknown:
-        lines += [f'Error: no such command: "{unknown}"', ""]
-        import difflib
-
-        near = difflib.get_close_matches(unknown, SUMMARIES, 1)
-        if near:
-            lines[0] += f"; did you mean `{name} {near[0]}`?"
+    lines = [_no_such(name, "", unknown, SUMMARIES), ""] if unknown else []
     lines += [f"Usage: {name} [--version] [--help] <command> [options] [arguments]", "", "Commands:"]
     width = max(map(len, SUMMARIES))
     lines += [f"  {word.ljust(width)}  {text}" for word, text in SUMMARIES.items()]
+    lines += [
+        "",
+        f"`{name} <command> --help` shows its flags; `{name} agent start --dev` starts an agent to try.",
+    ]
     return "\n".join(lines) + "\n"

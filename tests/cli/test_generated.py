@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from cli.generate import generated
-from cli.help import tree
+from cli.help import THEMES, tree
 from cli.main import GROUPS
 from cli.usage import SUMMARIES
 from tests.cli.conftest import ROOT
@@ -22,6 +22,17 @@ def test_generated_files_are_current():
 
 def test_every_word_has_a_summary():
     assert list(SUMMARIES) == [word for word in GROUPS if not word.startswith("__")]
+
+
+def test_every_word_has_a_theme_on_the_first_page():
+    assert sorted(" ".join(THEMES.values()).split()) == sorted(SUMMARIES)
+
+
+def test_the_first_page_loads_no_group():
+    code = "import sys; from cli.main import run; run(['--help']); print('cli.kv' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "First steps:" in done.stdout
+    assert done.stdout.endswith("False\n")
 
 
 @pytest.mark.parametrize("path", TREE)

@@ -170,7 +170,7 @@ KEYS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00
 PLAIN = KEYS.map(lambda key: key.lstrip("/") or "k").filter(lambda key: key not in (".", ".."))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     entries=st.dictionaries(PLAIN, st.tuples(st.binary(max_size=40), st.integers(0, 2**64 - 1)), max_size=6)
 )

@@ -162,8 +162,12 @@ def test_any_words_parse_or_are_refused(words):
         (["membres"], 127, 'Error: no such command: "membres"; did you mean `ctl members`?'),
         (["namespace", "list"], 127, "Error: no such command"),
         (["kv"], 1, "Usage: ctl kv <command>"),
-        (["kv", "nosuch"], 1, "Usage: ctl kv <command>"),
-        (["services", "nosuch"], 1, "Usage: ctl services <command>"),
+        (["kv", "nosuch"], 1, 'Error: no such command: "kv nosuch"\n\nUsage: ctl kv <command>'),
+        (
+            ["services", "nosuch"],
+            1,
+            'Error: no such command: "services nosuch"\n\nUsage: ctl services <command>',
+        ),
         (["members", "-badflag"], 1, "flag provided but not defined: -badflag\nUsage: ctl members"),
         (
             ["kv", "put", "-modify-index=abc", "k"],

@@ -156,3 +156,22 @@ def test_every_help_page_fits(terminal):
         lines = [line for line in text.splitlines() if line.strip() not in command.example]
         assert max(map(len, lines)) <= 80, path
         assert "Examples:" in text, path
+
+
+def test_a_wrong_word_does_not_fill_the_screen(terminal):
+    assert terminal("membres").out == (
+        'Error: no such command: "membres"; did you mean `ctl members`?\n`ctl --help` lists the commands.\n'
+    )
+    shown = terminal("kv", "gte", "a").out
+    assert shown.startswith('Error: no such command: "kv gte"; did you mean `ctl kv get`?\n\nUsage: ctl kv ')
+    assert terminal("acl", "tokn").out.startswith(
+        'Error: no such command: "acl tokn"; did you mean `ctl acl token`?\n'
+    )
+
+
+def test_a_person_is_told_of_nothing(agent, terminal, ctl):
+    agent.answers["/v1/event/list"] = []
+    assert terminal("event", "list").out == "None.\n"
+    assert ctl("event", "list").out.count("\n") <= 1
+    assert terminal("members", "-status=left").out == "No member matches.\n"
+    assert ctl("members", "-status=left").err == ""

@@ -128,7 +128,7 @@ def frame(members, services, servers=True):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     width=st.integers(60, 220),
     height=st.integers(14, 60),
