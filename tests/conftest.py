@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests import harness
@@ -16,6 +17,12 @@ from tests.harness import Agent
 
 _LOG_TAIL = 6000  # characters
 
+
+# Machines of tests are slow, shared and busy: how long an example takes says nothing about the program.
+hypothesis.settings.register_profile(
+    "shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("shared")
 
 # A shell's background jobs start with SIGINT ignored, and so would every program that a test starts and
 # interrupts. A handler here is the default again in what is started.

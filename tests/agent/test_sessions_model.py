@@ -400,7 +400,7 @@ class SessionsAndLocks(RuleBasedStateMachine):
 
 
 TestSessionsAndLocks = SessionsAndLocks.TestCase
-TestSessionsAndLocks.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+TestSessionsAndLocks.settings = settings(max_examples=60, stateful_step_count=50)
 
 
 def test_sessions_of_an_archive_end_like_others() -> None:

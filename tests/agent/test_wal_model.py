@@ -181,4 +181,4 @@ class WalMachine(RuleBasedStateMachine):
 
 
 TestWalModel = WalMachine.TestCase
-TestWalModel.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestWalModel.settings = settings(max_examples=120, stateful_step_count=40)

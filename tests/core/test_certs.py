@@ -103,7 +103,7 @@ def test_refusals(authority):
         create_authority(NOW, days=10**10)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.binary(max_size=200))
 def test_garbage_is_refused(data):
     pair = _PAIR

@@ -167,13 +167,13 @@ def linearizable(draw: st.DrawFn, most: int = 40) -> list[Operation]:
     return draw(st.permutations(history))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(linearizable())
 def test_what_is_linearizable_is_accepted(history: list[Operation]) -> None:
     assert violation(history) == ""
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(linearizable(6), st.data())
 def test_what_is_spoilt_is_judged_as_by_force(history: list[Operation], data: st.DataObject) -> None:
     if history:
@@ -204,7 +204,7 @@ def anything(draw: st.DrawFn) -> list[Operation]:
     return found
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(anything())
 def test_any_history_is_judged_as_by_force(history: list[Operation]) -> None:
     assert (violation(history) == "") == by_force(history)

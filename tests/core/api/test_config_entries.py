@@ -405,7 +405,7 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from(sorted(KINDS)), st.dictionaries(st.sampled_from(_NAMES), _JSON, max_size=6))
 def test_any_body_is_taken_or_refused_with_a_reason(kind: str, fields: dict[str, Any]) -> None:
     state = State()
@@ -418,14 +418,14 @@ def test_any_body_is_taken_or_refused_with_a_reason(kind: str, fields: dict[str,
             json.dumps(shown)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_refused_with_a_reason(body: bytes) -> None:
     with pytest.raises(BadRequest, match="Bad request: Request decoding failed: "):
         http("PUT", "/v1/config", body)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from([*sorted(KINDS), "bogus"]), _JSON)
 def test_entries_over_rpc_may_be_anything(kind: str, fields: Any) -> None:
     for op, write in (("upsert", config_entry.APPLY), ("delete", config_entry.DELETE)):

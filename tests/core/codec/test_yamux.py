@@ -460,7 +460,7 @@ class Talk(RuleBasedStateMachine):
                     assert number not in end.session._streams
 
 
-Talk.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+Talk.TestCase.settings = settings(max_examples=40, stateful_step_count=40)
 TestTalk = Talk.TestCase
 
 

@@ -87,7 +87,7 @@ def reply_and_query(draw: st.DrawFn) -> tuple[Reply, bytes, int | None]:
     return Reply(entries=entries, shuffle=True, counted=True), query, size
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(reply_and_query(), st.booleans(), st.booleans(), st.integers(1, 12), st.booleans(), st.integers(0, 9))
 def test_any_size(
     case: tuple[Reply, bytes, int | None], truncate: bool, plain: bool, most: int, udp: bool, seed: int
@@ -127,7 +127,7 @@ def test_any_size(
         assert {name for name in by_target if name in targets} <= {rrset.name for rrset in message.additional}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(reply_and_query())
 def test_no_more_is_cut_than_must_be(case: tuple[Reply, bytes, int | None]) -> None:
     reply, data, size = case
@@ -373,7 +373,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     st.one_of(
         st.binary(max_size=600), mutated(), st.binary(max_size=80).map(lambda tail: SEEDS[0][:12] + tail)
@@ -409,7 +409,7 @@ def _town() -> Maker:
     return _TOWN[0]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=300), st.binary(max_size=200))
 def test_whatever_an_upstream_says_is_read(noise: bytes, tail: bytes) -> None:
     packet.answers_of(noise) if len(noise) >= 12 else None

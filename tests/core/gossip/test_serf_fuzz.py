@@ -68,7 +68,7 @@ hostile = messages | relays | torn | st.binary(max_size=30)
 
 
 @given(st.lists(st.tuples(hostile, st.booleans()), max_size=25), st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_node_survives_what_is_said_to_it(said: list[tuple[bytes, bool]], encrypted: bool) -> None:
     world = World(1)
     a, b = world.build(2, keys=[bytes(16)] if encrypted else ())

@@ -318,7 +318,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 5), st.integers(0, 4), EVENTS)
 def test_a_quorum_that_is_there_is_never_given_away(
     voters: int, floor: int, events: Iterable[tuple[str, str, int]]

@@ -224,7 +224,7 @@ def _members(draw: st.DrawFn) -> list[Member]:
     return members
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(_members(), _members()), max_size=5))
 def test_a_plan_that_was_carried_out_leaves_nothing_to_do(
     history: list[tuple[list[Member], list[Member]]],

@@ -139,7 +139,7 @@ NAMES = ("s1", "s2", "s3", "s4", "s5")
 ADDRESSES = st.permutations([f"10.0.0.{n}" for n in range(1, 8)])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     ADDRESSES,
     ADDRESSES,

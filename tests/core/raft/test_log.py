@@ -96,7 +96,7 @@ def small_tail(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 TestLog = LogMachine.TestCase
-TestLog.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+TestLog.settings = settings(max_examples=80, stateful_step_count=30)
 
 
 def test_a_slice_is_cut_by_bytes_but_gives_at_least_one() -> None:

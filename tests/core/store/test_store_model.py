@@ -291,4 +291,4 @@ class StoreAgainstDicts(RuleBasedStateMachine):
 
 
 TestStoreAgainstDicts = StoreAgainstDicts.TestCase
-TestStoreAgainstDicts.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
+TestStoreAgainstDicts.settings = settings(max_examples=80, stateful_step_count=50)
