@@ -327,6 +327,10 @@ class Agent:
         return size
 
     @property
+    def keeps_coordinates(self) -> bool:
+        return not self.config["disable_coordinates"]
+
+    @property
     def translate_wan_addrs(self) -> bool:
         wanted: bool = self.config["translate_wan_addrs"]
         return wanted

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SLICE = 1000  # elements of a long list that are rendered at once
 _WRITES = frozenset(("PUT", "POST", "DELETE", "PATCH"))
+_WITHOUT_INDEX = (b"/v1/health/service/", b"/v1/health/connect/", b"/v1/health/ingress/")  # their errors
 
 
 class Exchange:
@@ -314,7 +315,8 @@ class Exchange:
 
     def fail(self, error: CtlError) -> None:
         reply = Reply(error.status, error.text.encode("utf-8", "replace"), TEXT)
-        if error.status in (403, 500) and self._raw.method == "GET":
+        indexed = error.status in (403, 500) and self._raw.method == "GET"
+        if indexed and not self._raw.url.startswith(_WITHOUT_INDEX):
             reply.index = 1
             reply.headers = {"X-Consul-KnownLeader": "false", "X-Consul-LastContact": "0"}
         self._send(reply)
@@ -340,8 +342,7 @@ class Exchange:
     def _nowhere(self, target: Target) -> None:
         """What no endpoint answers: a path that is written otherwise, is none, or is unknown."""
         if not target.location:
-            bare = target.status == 404 or target.text is not None
-            return self._send(Reply(target.status, target.text, TEXT, bare=bare))
+            return self._send(Reply(target.status, target.text, TEXT, bare=True))
         reply = Reply(301, headers={"Location": target.location}, bare=True)
         if self._raw.method in ("GET", "HEAD"):
             place = target.location.replace("&", "&amp;").replace("'", "&#39;")

@@ -233,7 +233,7 @@ class Front:
     def refusal(self, status: int, text: str) -> bytes:
         """An error for a connection that will be closed."""
         return self.wire.pack(
-            Reply(status, text.encode(), TEXT),
+            Reply(status, text.encode(), TEXT, bare=True),
             self.date(),
             pretty=False,
             gzip=False,

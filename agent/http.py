@@ -7,14 +7,14 @@ answer is remembered gets it without any parsing: `Front.remembered`."""
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 
-from agent.wire import CONTINUE, LAST_CHUNK, accepts_gzip, chunk
+from agent.http_head import Head, host_problem, refused, with_crlf, without_oddities
+from agent.wire import CONTINUE, LAST_CHUNK, chunk
 
 if TYPE_CHECKING:
     from agent.front import Front
@@ -29,58 +29,9 @@ MAX_REMEMBERED = 2048  # bytes of a request that is worth remembering
 
 MAX_HEADS = 512  # header blocks kept
 _METHODS = {b"GET": "GET", b"PUT": "PUT", b"DELETE": "DELETE", b"POST": "POST"}
-_OFFER = re.compile(rb"\r\n(upgrade):", re.IGNORECASE)
-_SPECIAL = frozenset(("transfer-encoding", "expect", "upgrade", "trailer", "te"))
 _ARCHIVES = b"/v1/snapshot"
 MAX_ARCHIVE = 1 << 30  # bytes of a whole state that is to be restored
 _HEAD_TOO_LARGE = "Request header fields too large"
-
-
-class Head:
-    """A header block. Clients send the same one with every request, so it is worth keeping."""
-
-    __slots__ = ("fields", "gzip", "headers", "length", "namespace", "token")
-
-    def __init__(self, fields: list[tuple[bytes, bytes]]) -> None:
-        self.fields = fields
-        headers: dict[str, str] = {}
-        for name, value in fields:
-            key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-            headers[key] = f"{headers[key]}, {text}" if key in headers else text
-        self.headers = headers
-        self.gzip = accepts_gzip(headers.get("accept-encoding", ""))
-        self.token = _token(headers)
-        self.namespace = headers.get("x-consul-namespace", "")
-        self.length = 0  # bytes of body that came with it
-
-    def repeatable(self) -> bool:
-        """Whether the same bytes in front of the same length of body always mean the same."""
-        headers = self.headers
-        return (
-            not (_SPECIAL & headers.keys())
-            and headers.get("connection", "keep-alive").lower() == "keep-alive"
-        )
-
-
-def _token(headers: dict[str, str]) -> str:
-    """The caller's token: X-Consul-Token, else Authorization: Bearer."""
-    token = headers.get("x-consul-token", "")
-    if token:
-        return token
-    scheme, _, value = headers.get("authorization", "").partition(" ")
-    return value.strip() if scheme.lower() == "bearer" else ""
-
-
-def _plain(data: bytes) -> bytes:
-    """What begins a request, as the parser takes it. Bytes of its target that are no ASCII become %XX: Go's
-    server takes them, and many clients send names as they are. An offer of another protocol (h2c, as Java's
-    client makes it) loses its name: one may pass it over (RFC 9110, 7.8), but the parser would stop."""
-    line, end, rest = data.partition(b"\r\n")
-    if not line.isascii():
-        data = b"".join(b"%c" % byte if byte < 0x80 else b"%%%02X" % byte for byte in line) + end + rest
-    head = data.find(b"\r\n\r\n")
-    offer = _OFFER.search(data, 0, max(head, 0))
-    return data if offer is None else data[: offer.start(1)] + b"x-offer" + data[offer.end(1) :]
 
 
 class RawRequest:
@@ -112,6 +63,7 @@ class Connection(asyncio.Protocol):
         self._fields: list[tuple[bytes, bytes]] = []
         self._parts: list[bytes] = []
         self._in_head = False
+        self._bare = False  # the first line ended with a bare LF
         self._head_bytes = 0
         self._queue: deque[RawRequest] = deque()
         self.busy = False  # a request is being answered
@@ -164,15 +116,22 @@ class Connection(asyncio.Protocol):
             return
         before = len(self._queue)
         try:
-            self._parser.feed_data(_plain(data) if fresh else data)
+            self._parser.feed_data(self._lines(data, fresh))
         except httptools.HttpParserInvalidMethodError:
             self._refuse_method(data)
         except httptools.HttpParserUpgrade:
             self._end(400, "Upgrade is not supported")
         except httptools.HttpParserError as error:
-            self._end(400, f"Bad Request: {error}")
+            self._end(*refused(error))
         else:
             self._after_parsing(data, fresh, before)
+
+    def _lines(self, data: bytes, fresh: bool) -> bytes:
+        if fresh:
+            eol = data.find(b"\n")
+            self._bare = eol > 0 and data[eol - 1 : eol] != b"\r"
+            return without_oddities(data)
+        return with_crlf(data, begun=True) if self._bare and self._in_head else data
 
     def _recognize(self, data: bytes) -> RawRequest | None:
         """A whole request whose header block was parsed before, without parsing it again."""
@@ -218,7 +177,7 @@ class Connection(asyncio.Protocol):
                 self._timer = self._loop.call_later(HEADER_SECONDS, self._too_slow)
         else:
             self._stop_timer()
-            if fresh and len(queue) == before + 1:
+            if fresh and len(queue) == before + 1 and not self._closing:
                 if len(data) <= MAX_REMEMBERED and not queue[-1].length:
                     queue[-1].raw = data
                 if self._parser.get_http_version() == "1.1":
@@ -273,7 +232,7 @@ class Connection(asyncio.Protocol):
             if not self.busy:
                 self._next()
         else:
-            self._end(400, "Bad Request: malformed request line")
+            self._end(400, "400 Bad Request: malformed request line")
 
     def _end(self, status: int, text: str) -> None:
         """Answer with an error (after what is still being answered, nothing more) and hang up."""
@@ -307,6 +266,9 @@ class Connection(asyncio.Protocol):
         limit = self._server.max_header_bytes
         if limit < READ_SIZE and self._head_size() > limit:
             self._end(431, _HEAD_TOO_LARGE)
+        problem = host_problem(self._fields, self._parser.get_http_version())
+        if problem is not None:
+            self._end(400, problem)
         expects = request.head.headers.get("expect", "").lower() == "100-continue"
         if expects and not self._closing and self._parser.get_http_version() != "1.0":
             self.transport.write(CONTINUE)

@@ -8,6 +8,7 @@ from typing import TypeVar
 from core.acl.access import UNLIMITED, Authorizer
 from core.api import filter, permits, render
 from core.api.endpoint import TEXT, AgentDoor, Reply, Request
+from core.api.filter_fields import NoSuchField
 from core.codec import gojson
 from core.codec.duration import quote
 from core.errors import BadRequest, Invalid
@@ -85,6 +86,12 @@ def listing(
     if expression:
         try:
             keep = filter.compile(expression, kind)
+        except NoSuchField as error:
+            if kind != "health_check":
+                return refuse(500, error.text)
+            if found:  # for an agent's checks Consul notices when it looks at the first
+                return refuse(500, error.bare)
+            return Reply(body=b"{}", headers=headers)
         except Invalid as error:
             return refuse(500, error.text)
         found = {name: item for name, item in found.items() if keep(item)}

@@ -16,6 +16,7 @@ from core.api.endpoint import (
     AgentDoor,
     Answer,
     Errand,
+    Handler,
     Outcome,
     Question,
     Read,
@@ -27,7 +28,7 @@ from core.api.endpoint import (
 from core.codec import gojson
 from core.codec.gojson import JsonError
 from core.codec.shapes import ANY, STRING, Errors, ListOf, Object, Shape, fit
-from core.errors import BadRequest, Invalid
+from core.errors import BadRequest, Invalid, Unauthorized
 from core.node.servers import server_facts
 from core.store.operator import DIMENSIONS
 from core.store.state import Store
@@ -250,11 +251,22 @@ def _done(_: object) -> Reply:
     return Reply()
 
 
+def _where_kept(handler: Handler) -> Handler:
+    """Refuses to answer where coordinates are disabled."""
+
+    def answer(agent: AgentDoor, request: Request) -> Outcome:
+        if not agent.keeps_coordinates:
+            raise Unauthorized("Coordinate support disabled")
+        return handler(agent, request)
+
+    return answer
+
+
 ROUTES = (
-    Route("/v1/coordinate/datacenters", ("GET",), datacenters),
-    Route("/v1/coordinate/nodes", ("GET",), nodes),
-    Route("/v1/coordinate/node/", ("GET",), node),
-    Route("/v1/coordinate/update", ("PUT",), update),
+    Route("/v1/coordinate/datacenters", ("GET",), _where_kept(datacenters)),
+    Route("/v1/coordinate/nodes", ("GET",), _where_kept(nodes)),
+    Route("/v1/coordinate/node/", ("GET",), _where_kept(node)),
+    Route("/v1/coordinate/update", ("PUT",), _where_kept(update)),
 )
 READS = (LIST_NODES, NODE)
 ACTIONS = (UPDATE, LIST_DATACENTERS)

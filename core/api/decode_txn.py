@@ -14,7 +14,6 @@ from core.codec.duration import quote
 from core.codec.gojson import JsonError
 from core.codec.shapes import (
     ANY,
-    INT,
     STRING,
     STRING_MAP,
     UINT,
@@ -30,13 +29,11 @@ from core.errors import BadRequest, TooLarge
 from core.store.structs import (
     DirEntry,
     Node,
-    Session,
     TxnCheckOp,
     TxnKVOp,
     TxnNodeOp,
     TxnOp,
     TxnServiceOp,
-    TxnSessionOp,
 )
 
 _BYTE = Integer("uint8", 0, 255)
@@ -106,13 +103,6 @@ _OP = Object(
             "api.ServiceTxnOp", {"Verb": Text("api.ServiceOp"), "Node": STRING, "Service": SERVICE}
         ),
         "Check": Object("api.CheckTxnOp", {"Verb": Text("api.CheckOp"), "Check": CHECK}),
-        "Session": Object(
-            "api.SessionTxnOp",
-            {
-                "Verb": Text("api.SessionOp"),
-                "Session": Object("api.Session", {"ID": STRING, "Name": ANY, "LockDelay": INT, **_TENANCY}),
-            },
-        ),
     },
 )
 _OPS = ListOf(_OP, "api.TxnOps")
@@ -143,10 +133,6 @@ def _operation(fields: dict[str, Any], datacenter: str, max_value: int) -> TxnOp
         part = fields["Check"]
         check = _indexed(health_check(part.get("Check")), part.get("Check"))
         return TxnOp(check=TxnCheckOp(part.get("Verb", ""), check))
-    if "Session" in fields:
-        part = fields["Session"]
-        session = Session(id=(part.get("Session") or {}).get("ID", ""))
-        return TxnOp(session=TxnSessionOp(part.get("Verb", ""), session))
     return None
 
 

@@ -305,6 +305,9 @@ class AgentDoor(Protocol):
     def translate_wan_addrs(self) -> bool:
         """Whether nodes and services of other datacenters are shown with their WAN addresses."""
 
+    @property
+    def keeps_coordinates(self) -> bool: ...
+
     # who may do what
     @property
     def acl(self) -> AclSettings: ...

@@ -116,7 +116,10 @@ class _Parser:
         if operator in ("In", "Not In"):
             return self._value_in(".".join(self._path(selector[0])))
         if not operator:
+            before = self._at
             self._space()
+            if self._at == before:
+                raise self._no_match('"!=", ".", "==", "[", [ \\t\\r\\n] or [a-zA-Z0-9_]')
             raise self._no_match('"!=", "==", "contains", "in", "is", "matches", "not" or [ \\t\\r\\n]')
         self._at = self._operator_end
         raw = "" if operator.endswith("Empty") else self._value(_ANY_VALUE)

@@ -49,7 +49,10 @@ class _String(FieldType):
 
 class _Integer(FieldType):
     def coerce(self, raw: str) -> int:
-        return int(raw, 0)
+        try:
+            return int(raw, 0)
+        except ValueError:
+            raise ValueError(f"strconv.ParseInt: parsing {quote(raw)}: invalid syntax") from None
 
 
 class _Boolean(FieldType):
@@ -58,7 +61,7 @@ class _Boolean(FieldType):
             return True
         if raw in ("0", "f", "F", "FALSE", "false", "False"):
             return False
-        raise ValueError(raw)
+        raise ValueError(f"strconv.ParseBool: parsing {quote(raw)}: invalid syntax")
 
 
 class _Collection(FieldType):
@@ -236,7 +239,7 @@ def bind(kind: FieldType, path: tuple[str, ...], operator: str, raw: str, select
     the text of a value. Invalid has Consul's text, with `selector` for the path."""
     if isinstance(kind, _Object) and path:
         if path[0] not in kind.fields:
-            raise wrong(f"Selector {quote(selector)} is not valid")
+            raise _no_such(selector, path)
         get, inner = kind.fields[path[0]]
         test = bind(inner, path[1:], operator, raw, selector)
         return lambda value: test(get(value))
@@ -248,7 +251,7 @@ def bind(kind: FieldType, path: tuple[str, ...], operator: str, raw: str, select
         test = bind(kind.item, path[1:], operator, raw, selector)
         return lambda mapping: test(mapping[key]) if mapping and key in mapping else missing
     if path:
-        raise wrong(f"Selector {quote(selector)} is not valid")
+        raise _no_such(selector, path)
     if operator not in kind.operators:
         raise wrong(f"Invalid match operator {quote(operator)} for selector {quote(selector)}")
     try:
@@ -257,6 +260,21 @@ def bind(kind: FieldType, path: tuple[str, ...], operator: str, raw: str, select
         raise wrong(f"Failed to compile regular expression {quote(raw)}: {error}") from None
     except ValueError as error:
         raise wrong(f"Failed to coerce value {quote(raw)} for selector {quote(selector)}: {error}") from None
+
+
+class NoSuchField(Invalid):
+    """A selector that the objects do not have. `bare` is what Consul says when it notices late."""
+
+    bare = ""
+
+
+def _no_such(selector: str, path: tuple[str, ...]) -> NoSuchField:
+    """`path` is what is left of the selector; with its first name it goes wrong."""
+    behind = sum(len(name) + 1 for name in path[1:])
+    bare = f"Selector {quote(selector[: len(selector) - behind])} is not valid"
+    error = NoSuchField(_PREFIX + bare)
+    error.bare = bare
+    return error
 
 
 def wrong(text: str) -> Invalid:

@@ -95,6 +95,7 @@ class FakeAgent:
     datacenter = "dc1"
     kv_max_value_size = 512
     prometheus_enabled = False
+    keeps_coordinates = True
     translate_wan_addrs = False
     permissions: Permissions | None = None
     max_query_time = 600_000_000_000

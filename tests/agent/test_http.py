@@ -247,7 +247,9 @@ def test_memory_is_bounded_and_closes_what_it_drops(harness: Harness) -> None:
 
 
 def test_pipelined_requests_are_answered_in_order(harness: Harness) -> None:
-    data = b"".join(f"PUT /echo/{i} HTTP/1.1\r\nContent-Length: 2\r\n\r\n{i:02d}".encode() for i in range(80))
+    data = b"".join(
+        f"PUT /echo/{i} HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{i:02d}".encode() for i in range(80)
+    )
     connection, transport = harness.connect()
     connection.data_received(data)
     harness.loop.run()
@@ -257,8 +259,9 @@ def test_pipelined_requests_are_answered_in_order(harness: Harness) -> None:
 
 @pytest.mark.parametrize("step", [1, 3, 7, 1000])
 def test_bytes_may_come_in_any_pieces(harness: Harness, step: int) -> None:
-    data = b"PUT /echo/a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n" + get(
-        "/echo/b"
+    data = (
+        b"PUT /echo/a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+        + get("/echo/b")
     )
     connection, transport = harness.connect()
     for start in range(0, len(data), step):
@@ -269,7 +272,9 @@ def test_bytes_may_come_in_any_pieces(harness: Harness, step: int) -> None:
 
 def test_expect_continue(harness: Harness) -> None:
     connection, transport = harness.connect()
-    connection.data_received(b"PUT /echo/a HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+    connection.data_received(
+        b"PUT /echo/a HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+    )
     assert transport.sent == b"HTTP/1.1 100 Continue\r\n\r\n"
     connection.data_received(b"abc")
     assert transport.sent.endswith(b"abc")
@@ -282,9 +287,11 @@ def test_errors(harness: Harness) -> None:
     assert b"403" in harness.ask(get("/blocked")) or b"404" in harness.ask(get("/blocked"))
     reply = harness.ask(get("/broken"))
     assert reply.startswith(b"HTTP/1.1 500") and b"RuntimeError" in reply and harness.log.errors
-    assert harness.ask(b"PUT /v HTTP/1.1\r\nContent-Length: 0\r\n\r\n").startswith(b"HTTP/1.1 405")
+    assert harness.ask(b"PUT /v HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n").startswith(b"HTTP/1.1 405")
     assert harness.ask(b"FOO /v HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 405")
-    assert b"413" in harness.ask(b"PUT /echo/a HTTP/1.1\r\nContent-Length: 1001\r\n\r\n" + b"x" * 1001)
+    assert b"413" in harness.ask(
+        b"PUT /echo/a HTTP/1.1\r\nHost: h\r\nContent-Length: 1001\r\n\r\n" + b"x" * 1001
+    )
     assert harness.ask(get("/v?a=%zz")).startswith(b"HTTP/1.1 500")
     assert harness.ask(get("/v%00")).startswith(b"HTTP/1.1 400")
 
@@ -353,11 +360,12 @@ def test_headers_beyond_the_limit(harness: Harness) -> None:
     assert harness.ask(get("/v", "X: " + "y" * 200)).startswith(b"HTTP/1.1 431")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(
         st.one_of(
-            st.binary(max_size=60), st.sampled_from([get("/v"), b"GET /v?index=9 HTTP/1.1\r\n\r\n", b"\r\n"])
+            st.binary(max_size=60),
+            st.sampled_from([get("/v"), b"GET /v?index=9 HTTP/1.1\r\nHost: h\r\n\r\n", b"\r\n"]),
         ),
         max_size=6,
     )
@@ -376,3 +384,37 @@ def test_any_bytes_never_raise(pieces: list[bytes]) -> None:
 def test_small_parts() -> None:
     assert date_line(784111777) == b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
     assert accepts_gzip("gzip, br") and not accepts_gzip("gzip;q=0") and not accepts_gzip("deflate")
+
+
+@pytest.mark.parametrize(
+    ("head", "why"),
+    [
+        ("", ": missing required Host header"),
+        ("Host: a\r\nhost: a\r\n", ""),
+        ("Host: a b\r\n", ": malformed Host header"),
+        ("Host: a/b\r\n", ": malformed Host header"),
+        ("Host: a\r\nA(b: c\r\n", ": invalid header name"),
+        ("Host: a\r\nAb: \x01\r\n", ": invalid header value"),
+    ],
+)
+def test_heads_are_refused_in_the_words_of_go(harness: Harness, head: str, why: str) -> None:
+    for _ in range(2):  # the second time the block would be known
+        reply = harness.ask(f"GET /v HTTP/1.1\r\n{head}\r\n".encode())
+        assert reply.startswith(b"HTTP/1.1 400") and b"Vary" not in reply
+        assert reply.partition(b"\r\n\r\n")[2].decode() == f"400 Bad Request{why}"
+
+
+def test_a_host_may_be_empty_or_missing_where_http_is_old(harness: Harness) -> None:
+    for head in (b"GET /v HTTP/1.0\r\n\r\n", b"GET /v HTTP/1.1\r\nHost:\r\n\r\n"):
+        assert harness.ask(head).startswith(b"HTTP/1.1 200")
+    assert harness.ask(b"GET /v HTTP/1.1\r\nHost: [fe80::1%eth0]:8500\r\n\r\n").startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("cut", [None, 21, 27, 44, 45])
+def test_lines_may_end_with_a_bare_lf(harness: Harness, cut: int | None) -> None:
+    data = b"PUT /echo/a HTTP/1.1\nHost: x\nContent-Length: 3\n\na\nb"
+    connection, transport = harness.connect()
+    for piece in (data,) if cut is None else (data[:cut], data[cut:]):
+        connection.data_received(piece)
+    harness.loop.run()
+    assert transport.sent.startswith(b"HTTP/1.1 200") and transport.sent.endswith(b"a\nb")

@@ -11,6 +11,7 @@ import pytest
 from core.acl.access import UNLIMITED
 from core.api import catalog, decode, kv, render, session, txn
 from core.api.agent_common import agent_service
+from core.api.agent_common import listing as agent_listing
 from core.api.endpoint import Command, Query, Question, Reply, Request, Settled
 from core.errors import BadRequest, CtlError, Invalid, TooLarge
 from core.node.definitions import CheckDefinition
@@ -313,3 +314,24 @@ def test_numbers_are_named_without_their_digits_where_no_integer_was_wanted() ->
         decode.catalog_deregister(b'{"Node": 7}')
     with pytest.raises(BadRequest, match=r"invalid character '\[' exceeded max depth"):
         decode.catalog_deregister(b"[" * 12000)
+
+
+# --- filters of the agent's own checks ----------------------------------------------------------------
+
+
+def test_a_selector_that_no_check_has_is_noticed_with_the_first_check() -> None:
+    def asked(checks: dict[str, HealthCheck], expression: str) -> tuple[int, bytes | None]:
+        question = request("GET", query=f"filter={expression}")
+        reply = agent_listing(question, checks, lambda *_: True, "health_check", render.health_check)
+        return reply.status, reply.body
+
+    assert asked({}, "Odd==1") == (200, b"{}")
+    assert asked({"c": HealthCheck(check_id="c")}, "Odd==1") == (500, b'Selector "Odd" is not valid')
+    assert asked({}, "x")[0] == 500
+    assert asked({}, "Name==c") == (200, b"{}")
+
+
+@pytest.mark.parametrize("name", ["Session", "session", "Odd"])
+def test_transactions_have_no_other_operations(name: str) -> None:
+    with pytest.raises(BadRequest, match=f'^Failed to parse body: json: unknown field "{name}"$'):
+        txn.execute(AGENT, request("PUT", body=[{name: {"Verb": "delete"}}]))

@@ -13,7 +13,7 @@ from core.api import coordinate as endpoint
 from core.api.coordinate import UpdateRequest
 from core.api.endpoint import AgentDoor, Errand, Query, Question, Reply, Request, ServerDoor
 from core.codec import wire
-from core.errors import BadRequest, Invalid
+from core.errors import BadRequest, Invalid, Unauthorized
 from core.gossip.member import ALIVE, Member
 from core.store import commands
 from core.store.fsm import FSM
@@ -24,6 +24,7 @@ COORD = Coord([0.5] * 8, 1.5, 0.25, 1e-05)
 
 class Agent:
     datacenter = "dc1"
+    keeps_coordinates = True
 
 
 def ask(handler: Any, rest: str = "", query: str = "", body: bytes = b"") -> Any:
@@ -130,3 +131,13 @@ def test_servers_by_datacenter() -> None:
     found = json.loads(errand.render(run(errand.action, Server(), errand.args)).body or b"")
     assert [(one["Datacenter"], one["AreaID"]) for one in found] == [("dc1", "wan"), ("dc2", "wan")]
     assert [[item["Node"] for item in one["Coordinates"]] for one in found] == [["s2"], ["s1", "s3"]]
+
+
+def test_nothing_is_told_where_coordinates_are_disabled() -> None:
+    class Without(Agent):
+        keeps_coordinates = False
+
+    for route in endpoint.ROUTES:
+        request = Request("GET", "", "", Query(b"index=x"), {}, b"")
+        with pytest.raises(Unauthorized, match=r"^Coordinate support disabled$"):
+            route.handler(cast(AgentDoor, Without()), request)

@@ -117,6 +117,23 @@ def test_expressions(kind: str, thing: Any, expression: str, expected: bool) -> 
         ("node", "Bogus == 1", 'Selector "Bogus" is not valid'),
         ("node", "CreateIndex == 1", 'Selector "CreateIndex" is not valid'),
         ("node", "Node.Name == 1", 'Selector "Node.Name" is not valid'),
+        ("node", "Odd.Name.a == 1", 'Selector "Odd" is not valid'),
+        ("node", "Meta.a.b == 1", 'Selector "Meta.a.b" is not valid'),
+        (
+            "node_service",
+            "Port == x",
+            'Failed to coerce value "x" for selector "Port": strconv.ParseInt: parsing "x": invalid syntax',
+        ),
+        (
+            "node_service",
+            "EnableTagOverride == 2",
+            'Failed to coerce value "2" for selector "EnableTagOverride": strconv.ParseBool: ',
+        ),
+        (
+            "node",
+            "Node",
+            r'1:5 (4): no match found, expected: "!=", ".", "==", "[", [ \t\r\n] or [a-zA-Z0-9_]',
+        ),
         ("service_node", "ServicePort ==", "1:15 (14): no match found, expected: "),
         ("node", "", "1:1 (0): no match found, expected: "),
         ("node", "Node == a b", "1:11 (10): no match found, expected: "),
