@@ -28,7 +28,7 @@ from agent.gossip_sockets import Sockets
 from agent.gossip_thread import GossipThread, Heard
 from core.api.endpoint import KeyringAnswer
 from core.codec.regex import compile as compile_regex
-from core.errors import Unavailable
+from core.errors import Invalid, Unavailable
 from core.gossip.admission import Admission
 from core.gossip.coordinates import Coordinate
 from core.gossip.keyring import Keyring
@@ -304,8 +304,12 @@ class GossipPool:
         await self._call(self._work.call(lambda now: self._work.serf.respond(query, payload, now)))
 
     async def keyring(self, operation: str, key: str = "", relay_factor: int = 0) -> KeyringAnswer:
-        """`list`, `install`, `use` or `remove` a key (base64) on every member. Invalid for no base64."""
-        result = await self._call(self._work.operate_keys(operation, key, relay_factor))
+        """`list`, `install`, `use` or `remove` a key (base64) on every member. That nobody can be
+        asked, with a key that is no base64, is an answer as well."""
+        try:
+            result = await self._call(self._work.operate_keys(operation, key, relay_factor))
+        except Invalid as error:
+            return KeyringAnswer(error=error.text)
         return KeyringAnswer(
             messages=dict(result.messages),
             keys=dict(result.keys),

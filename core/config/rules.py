@@ -4,9 +4,9 @@ Texts are Consul's (reference/config.md section 2)."""
 
 from __future__ import annotations
 
-import binascii
 from ipaddress import ip_network
 
+from core.codec import gobase64
 from core.config.actions import actions
 from core.config.audit import audit_sinks
 from core.config.ciphers import CIPHER_SUITES, suites
@@ -117,28 +117,16 @@ def _limits_error(config: Config) -> str:
 
 
 def _encrypt_error(text: str) -> str:
-    """Why a gossip key cannot be used. Go names the first byte that is not base64."""
+    """Why a gossip key cannot be used."""
     if not text:
         return ""
     try:
-        if len(text) % 4:
-            raise binascii.Error("not whole groups of four")
-        key = binascii.a2b_base64(text.encode("ascii", "replace"), strict_mode=True)
-    except binascii.Error:
-        return f"encrypt has invalid key: illegal base64 data at input byte {_bad_byte(text)}"
+        key = gobase64.decode(text)
+    except ValueError as error:
+        return f"encrypt has invalid key: {error}"
     if len(key) not in (16, 24, 32):
         return "encrypt has invalid key: key size must be 16, 24 or 32 bytes"
     return ""
-
-
-def _bad_byte(text: str) -> int:
-    letters = text.rstrip("=")
-    for at, char in enumerate(letters):
-        if not (char.isascii() and (char.isalnum() or char in "+/")):
-            return at
-    if len(letters) == len(text):
-        return len(letters) // 4 * 4  # the text ends within a group of four
-    return len(text) if len(letters) % 4 == 2 else len(letters)
 
 
 def _ui_error(config: Config) -> str:

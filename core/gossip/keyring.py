@@ -48,14 +48,14 @@ class Keyring:
     def use(self, key: bytes) -> None:
         """Encrypt with `key` from now on; it moves to the front."""
         if key not in self._ciphers:
-            raise KeyringError("requested key is not in the keyring")
+            raise KeyringError("Requested key is not in the keyring")
         cipher = self._ciphers.pop(key)
         self._ciphers = {key: cipher, **self._ciphers}
 
     def remove(self, key: bytes) -> None:
         """Forget `key`; nothing changes when it is not there."""
         if key == self.primary:
-            raise KeyringError("removing the primary key is not allowed")
+            raise KeyringError("Removing the primary key is not allowed")
         self._ciphers.pop(key, None)
 
     def encrypt(self, plain: bytes, nonce: bytes, associated: bytes, version: int = 1) -> bytes:

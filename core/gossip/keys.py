@@ -3,13 +3,13 @@ answers (protocols/gossip.md 7.7)."""
 
 from __future__ import annotations
 
-import binascii
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable
 
 from msgspec import Struct, field, structs
 
+from core.codec import gobase64
 from core.codec.msgpack import DecodeError
 from core.errors import Invalid
 from core.gossip.keyring import Keyring, KeyringError
@@ -57,9 +57,9 @@ def shortened(response: KeyResponse, fits: Callable[[KeyResponse], bool]) -> Key
 def key_from_text(text: str) -> bytes:
     """A key in base64. Invalid."""
     try:
-        return b64decode(text, validate=True)
-    except binascii.Error as error:
-        raise Invalid(f"illegal base64 data: {error}") from error
+        return gobase64.decode(text)
+    except ValueError as error:
+        raise Invalid(str(error)) from None
 
 
 def _shown(key: bytes) -> str:

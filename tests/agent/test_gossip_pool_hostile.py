@@ -234,7 +234,9 @@ def test_rotation_of_keys(tmp_path: Path) -> None:
             assert (answer.keys, answer.primary_keys, answer.nodes) == ({KEYS[1]: 2}, {KEYS[1]: 2}, 2)
             answer = await a.pool.keyring("use", KEYS[0])
             assert answer.error == "2/2 nodes reported failure"
-            assert set(answer.messages.values()) == {"requested key is not in the keyring"}
+            assert set(answer.messages.values()) == {"Requested key is not in the keyring"}
+            answer = await a.pool.keyring("install", "abc")
+            assert (answer.error, answer.nodes) == ("illegal base64 data at input byte 0", 0)
             await still_at_work(a, b)
             await b.pool.stop()
             again = make("b", encrypt=KEYS[0], data_dir=tmp_path / "b", bind=b.pool.settings.bind)

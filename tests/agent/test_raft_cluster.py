@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import NoLeader, Unavailable
-from tests.agent.raft_network import Network, run, until
+from tests.agent.raft_network import CALM, Network, run, until
 
 
 def test_three_elect_a_leader_and_replicate(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_leadership_is_handed_over_without_a_gap(tmp_path: Path) -> None:
 
 def test_a_follower_far_behind_gets_a_snapshot_while_heartbeats_go_on(tmp_path: Path) -> None:
     async def test() -> None:
-        net = Network(tmp_path)
+        net = Network(tmp_path, settings=CALM)
         leader = await net.start()
         behind = net.followers()[0]
         await behind.stop()

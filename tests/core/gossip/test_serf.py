@@ -406,7 +406,7 @@ def test_key_rotation() -> None:
     assert operate("use", KEY_2).error == ""
     refused = operate("remove", KEY_2)
     assert refused.error == "4/4 nodes reported failure"
-    assert set(refused.messages.values()) == {"removing the primary key is not allowed"}
+    assert set(refused.messages.values()) == {"Removing the primary key is not allowed"}
     assert operate("remove", KEY_1).error == ""
     listed = operate("list")
     assert (dict(listed.keys), dict(listed.primary_keys)) == ({text(KEY_2): 4}, {text(KEY_2): 4})
@@ -414,7 +414,7 @@ def test_key_rotation() -> None:
     world.run(60)
     assert all(host.statuses() == dict.fromkeys(world.hosts, "alive") for host in hosts)
     unknown = operate("use", bytes(16))
-    assert set(unknown.messages.values()) == {"requested key is not in the keyring"}
+    assert set(unknown.messages.values()) == {"Requested key is not in the keyring"}
     with pytest.raises(Invalid):
         asker.serf.operate_keys("install", "no base64!", 0, world.now)
 
