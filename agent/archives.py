@@ -14,7 +14,7 @@ from agent import snapshot_rpc
 from agent.logs import get_logger
 from core.api.endpoint import Saved
 from core.codec import duration
-from core.errors import CtlError, NoLeader, Unavailable
+from core.errors import CtlError, Lost, NoLeader, Unavailable, Unsent
 from core.store import archive
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from core.node.servers import ServerFacts
 
 _PIECE = 1 << 18
+_TRIES, _PAUSE = 3, 0.5
 
 _log = get_logger("agent.server.snapshot")
 
@@ -55,12 +56,28 @@ class Archives:
     async def save(self, datacenter: str, stale: bool, token: str) -> Saved:
         raft = self._raft
         if raft is None or datacenter not in ("", self._datacenter) or not (raft.is_leader or stale):
-            target = self._target(datacenter)
-            return await snapshot_rpc.save(self._dialer, target, datacenter or self._datacenter, stale, token)
+            return await self._save_elsewhere(datacenter, stale, token)
         await self._permit(token)
         if not stale:
             await raft.verify_leader()
         return await self._save(raft)
+
+    async def _save_elsewhere(self, datacenter: str, stale: bool, token: str) -> Saved:
+        """By the server that can. What is lost before its first byte is asked for again, of whoever is to
+        be asked then: nobody has seen anything of it yet."""
+        tries = 0
+        while True:
+            target = self._target(datacenter)
+            try:
+                return await snapshot_rpc.save(
+                    self._dialer, target, datacenter or self._datacenter, stale, token
+                )
+            except (Unsent, Lost) as error:
+                tries += 1
+                if tries == _TRIES:
+                    raise
+                _log.warn("a snapshot is asked for again", server=target.name, error=error)
+            await asyncio.sleep(_PAUSE)
 
     async def may_restore(self, datacenter: str, token: str) -> None:
         if self._raft is not None and datacenter in ("", self._datacenter):

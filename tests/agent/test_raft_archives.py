@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import uvloop
 
+from agent import archives
+from agent.archives import Archives
 from agent.dial import Dialer
 from agent.rpc import MULTIPLEX, SNAPSHOT
 from agent.snapshot_rpc import restore as restore_over_rpc
@@ -19,7 +21,7 @@ from agent.snapshot_rpc import save as save_over_rpc
 from agent.tls import RpcTls, TlsFiles, server_context
 from agent.tls_halves import end_direction
 from core.codec import msgpack
-from core.errors import CtlError, NoLeader, Unavailable
+from core.errors import CtlError, Lost, NoLeader, Unavailable
 from core.gossip.member import ALIVE
 from core.node.servers import ServerFacts
 from core.store import archive, commands
@@ -272,3 +274,38 @@ def test_within_tls_one_direction_ends_and_the_answer_comes(tmp_path: Path, ours
         server.close()
 
     uvloop.run(asyncio.wait_for(test(), 20))
+
+
+def test_a_save_that_is_lost_before_its_first_byte_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(archives, "_PAUSE", 0.0)
+
+    async def test() -> None:
+        net, leader = await cluster(None)
+        asked: list[str] = []
+
+        async def lose(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.append("lost")
+            writer.close()
+
+        loser = await asyncio.start_server(lose, "127.0.0.1")
+        port = loser.sockets[0].getsockname()[1]
+        lost = ServerFacts("x", "x", "dc1", "127.0.0.1", port, ALIVE)
+        found = net.address_of(leader.name, "")
+        assert found is not None
+        plan = [lost, lost, found]
+        door = Archives(
+            None, Dialer(asyncio.get_running_loop(), None), "dc1", lambda dc: plan.pop(0), lambda: None
+        )
+        saved = await door.save("", False, "")
+        assert archive.read(await whole(saved.stream))[0].index == saved.index
+        assert (asked, plan) == (["lost", "lost"], [])
+        plan += [lost] * 4
+        with pytest.raises(Lost):
+            await door.save("", False, "")
+        assert len(plan) == 1
+        loser.close()
+        await net.stop()
+
+    run(test)
