@@ -262,7 +262,13 @@ CHECK_DEFINITION = Object(
         "ExposedPort": ANY,
         **_TENANCY,
     },
-    aliases={"ScriptArgs": "Args", "CheckID": "ID"},
+    aliases={"ScriptArgs": "Args", "args": "Args", "CheckID": "ID"},
+    translated=True,
+)
+_ALONE = Object(  # one that is registered by itself has no CheckID
+    "structs.CheckDefinition",
+    CHECK_DEFINITION.fields,
+    aliases={"ScriptArgs": "Args", "args": "Args"},
     translated=True,
 )
 _SERVICE_DEFINITION = Object(
@@ -382,7 +388,7 @@ def check_of(fields: dict[str, Any] | None) -> CheckDefinition:
 
 def check_definition(body: bytes) -> CheckDefinition:
     """The body of `/v1/agent/check/register`. BadRequest has Consul's text."""
-    return check_of(_read(body, CHECK_DEFINITION))
+    return check_of(_read(body, _ALONE))
 
 
 def service_definition(body: bytes) -> ServiceDefinition:

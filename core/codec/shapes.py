@@ -158,7 +158,7 @@ class Object(Shape):
     it is reported before anything noted outside. `lenient`: it takes no notice of fields that it does not
     know, wherever it stands."""
 
-    __slots__ = ("_lenient", "_names", "_struct", "_translated", "fields")
+    __slots__ = ("_lenient", "_names", "_struct", "_told", "_translated", "fields")
 
     def __init__(
         self,
@@ -176,6 +176,13 @@ class Object(Shape):
         self._struct = "" if nameless else go.rpartition(".")[2]
         self._names = {folded(name): name for name in fields}
         self._names.update((folded(alias), name) for alias, name in (aliases or {}).items())
+        self._told = {folded(alias): alias for alias in aliases or ()}
+
+    def _told_as(self, key: str, name: str) -> str:
+        """What Go calls a field that was given as `key`: some have other names as fields of their own."""
+        key = folded(key)
+        snake = self._translated and "_" in key
+        return key if snake else self._told.get(key, name)
 
     def _name(self, key: str) -> str | None:
         key = folded(key)
@@ -200,7 +207,7 @@ class Object(Shape):
             if name is None:
                 errors.note(f"json: unknown field {quote(key)}")
             elif entry is not None:
-                errors.path.append(name)
+                errors.path.append(self._told_as(key, name))
                 result[name] = self.fields[name].fit(entry, errors)
                 errors.path.pop()
         errors.struct = struct

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec.structs import replace
@@ -30,13 +31,24 @@ def service_port(service: NodeService, abroad: bool = True) -> int:
     return tagged.port if tagged is not None and tagged.port else service.port
 
 
+def _chosen(tagged: Mapping[str, Any], plain: Any) -> Any:
+    """The address shown for one from another datacenter: IPv6 before IPv4 before any, as Consul picks. What
+    is tagged for the WAN stands in for what is tagged for the LAN."""
+    for kind in ("ipv6", "ipv4"):
+        found = tagged.get(f"{WAN}_{kind}", tagged.get(f"lan_{kind}"))
+        if found:
+            return found
+    return tagged.get(WAN, plain)
+
+
 def translated(value: Any) -> Any:
     """What a read found in another datacenter, with the addresses that count from here: a copy where it
     holds nodes or services, whatever is around them."""
     if isinstance(value, Node):
-        return replace(value, address=node_address(value))
+        return replace(value, address=_chosen(value.tagged_addresses or {}, value.address))
     if isinstance(value, NodeService):
-        return replace(value, address=service_address(value), port=service_port(value))
+        tagged = {name: one.address for name, one in (value.tagged_addresses or {}).items()}
+        return replace(value, address=_chosen(tagged, value.address), port=service_port(value))
     if isinstance(value, CheckServiceNode):
         return replace(value, node=translated(value.node), service=translated(value.service))
     if isinstance(value, list):

@@ -217,3 +217,23 @@ def test_any_body_is_decoded_or_refused(value: object) -> None:
             read(body)
         except BadRequest as error:
             assert error.text.startswith("Request decode failed: ")
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [("Args", "args"), ("args", "args"), ("scriptargs", "ScriptArgs"), ("script_args", "script_args")],
+)
+def test_a_wrong_type_is_told_under_the_name_that_go_has_for_it(field: str, told: str) -> None:
+    expected = f"cannot unmarshal string into Go struct field .{told} of type []string$"
+    with pytest.raises(BadRequest, match=expected.replace("[]", r"\[\]")):
+        decode.check_definition(json.dumps({"Name": "c", field: "x"}).encode())
+    with pytest.raises(BadRequest, match=r"field \.tagged_addresses of type"):
+        decode.service_definition(b'{"Name": "w", "tagged_addresses": 1}')
+
+
+def test_a_check_that_is_registered_by_itself_has_no_other_name_for_its_id() -> None:
+    with pytest.raises(BadRequest, match='unknown field "CheckID"'):
+        decode.check_definition(b'{"Name": "c", "CheckID": "x"}')
+    assert decode.check_definition(b'{"Name": "c", "ID": "x"}').id == "x"
+    made = decode.service_definition(b'{"Name": "w", "Check": {"CheckID": "x", "TTL": "1h"}}')
+    assert [check.id for check in made.checks] == ["x"]

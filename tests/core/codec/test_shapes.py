@@ -41,7 +41,7 @@ _SHAPE = shapes.Object(
         (b'{"Inner": 5}', "cannot unmarshal number into Go struct field Outer.Inner of type structs.Inner"),
         (
             b'{"Port": "x", "Own": {"time_to_live": "y"}}',
-            "cannot unmarshal string into Go struct field .TimeToLive of type int",
+            "cannot unmarshal string into Go struct field .time_to_live of type int",
         ),
         (b'"text"', "cannot unmarshal string into Go value of type structs.Outer"),
         (b"[1]", "cannot unmarshal array into Go value of type structs.Outer"),

@@ -35,3 +35,18 @@ def test_answers_are_translated_whatever_is_around_the_nodes() -> None:
     host, services = translated((NODE, [TAGGED, SERVICE]))
     assert host.address == "198.51.100.1" and [one.port for one in services] == [443, 80]
     assert translated((None, {"web": ["tag"]}, 3)) == (None, {"web": ["tag"]}, 3)
+
+
+def test_addresses_of_a_family_are_shown_before_the_plain_one() -> None:
+    def shown(**tagged: str) -> str:
+        node = Node(node="n", address="plain", tagged_addresses=tagged)
+        instance = {name: ServiceAddress(address, 0) for name, address in tagged.items()}
+        service = NodeService(address="plain", tagged_addresses=instance)
+        [address] = {translated(node).address, translated(service).address}
+        return str(address)
+
+    assert shown(wan="w", wan_ipv4="4", wan_ipv6="6", lan_ipv6="l6") == "6"
+    assert shown(wan="w", wan_ipv4="4", lan_ipv4="l4") == "4"
+    assert shown(wan="w", lan_ipv4="l4") == "l4"
+    assert shown(wan="w", lan="l") == "w"
+    assert shown(lan="l") == "plain"
