@@ -342,7 +342,8 @@ def node(agent: AgentDoor, request: Request) -> Outcome:
         host, items = value
         if host is None:
             return None
-        return {"Node": render.node(host), "Services": {item.id: render.node_service(item) for item in items}}
+        by_id = {item.id: render.node_service(item) for item in sorted(items, key=lambda item: item.id)}
+        return {"Node": render.node(host), "Services": by_id}
 
     return _question(NODE_SERVICES, _name_request(request, options, "Missing node name"), options, body)
 

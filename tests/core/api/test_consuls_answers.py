@@ -335,3 +335,14 @@ def test_a_selector_that_no_check_has_is_noticed_with_the_first_check() -> None:
 def test_transactions_have_no_other_operations(name: str) -> None:
     with pytest.raises(BadRequest, match=f'^Failed to parse body: json: unknown field "{name}"$'):
         txn.execute(AGENT, request("PUT", body=[{name: {"Verb": "delete"}}]))
+
+
+def test_services_of_a_node_are_in_the_order_of_bytes() -> None:
+    made = [
+        RegisterRequest("dc1", node="n", address="1", service=NodeService(service=name))
+        for name in ("consul", "Web", "api")
+    ]
+    outcome = catalog.node(AGENT, request("GET", "n"))
+    assert isinstance(outcome, Question)
+    body = outcome.render(outcome.read.run(registered(*made), outcome.args, None)).body
+    assert list(json.loads(body or b"")["Services"]) == ["Web", "api", "consul"]
