@@ -135,7 +135,7 @@ class Listeners:
     def _own(self, path: str) -> None:
         user, group = self._config["unix_sockets.user"], self._config["unix_sockets.group"]
         if user or group:
-            os.chown(path, int(user) if user else -1, int(group) if group else -1)
+            os.chown(path, _user_id(user) if user else -1, int(group) if group else -1)
 
     def remove_sockets(self) -> None:
         """Take the socket files away."""
@@ -154,3 +154,15 @@ def _answers(path: str) -> bool:
     finally:
         probe.close()
     return True
+
+
+def _user_id(text: str) -> int:
+    """A user by number or name. ConfigError."""
+    if text.isascii() and text.isdigit():
+        return int(text)
+    import pwd
+
+    try:
+        return pwd.getpwnam(text).pw_uid
+    except KeyError:
+        raise ConfigError(f"failed to look up user {text}: unknown user {text}") from None

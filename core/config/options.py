@@ -62,7 +62,7 @@ ADDRESSES = [
     O("addresses.https", "string", "", "Addresses of HTTPS; `unix:///path` for a socket."),
     O("addresses.grpc", "string", "", "Addresses of gRPC.", unused=MESH),
     O("addresses.grpc_tls", "string", "", "Addresses of gRPC over TLS.", since="1.21", unused=MESH),
-    O("unix_sockets.user", "string", "", "Owner of the sockets, a numeric id."),
+    O("unix_sockets.user", "string", "", "Owner of the sockets, a name or a numeric id."),
     O("unix_sockets.group", "string", "", "Group of the sockets, a numeric id."),
     O("unix_sockets.mode", "string", "", "Permissions of the sockets, in octal."),
     O("ports.dns", "port", 8600, "Port of DNS; -1 is off.", "dns-port"),

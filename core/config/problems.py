@@ -50,6 +50,15 @@ def _words(config: Config) -> Iterator[str]:
         yield f"Unsupported default ACL policy: {config['acl.default_policy']}"
     if config["acl.down_policy"] not in _DOWN_POLICIES:
         yield f"Unsupported down ACL policy: {config['acl.down_policy']}"
+    if config["ports.serf_lan"] <= 0:
+        yield "ports.serf_lan cannot be off: agents find each other there"
+    if config["server"] and config["ports.server"] <= 0:
+        yield "ports.server cannot be off on a server: agents ask it there"
+    mode, group = config["unix_sockets.mode"], config["unix_sockets.group"]
+    if mode and not (mode.isascii() and mode.isdigit() and set(mode) <= set("01234567")):
+        yield f"invalid mode specified: {mode}"
+    if group and not (group.isascii() and group.isdigit()):
+        yield f"invalid group specified: {group}"
     if config["node_id"]:
         error = node_id_error(config["node_id"])
         if error:

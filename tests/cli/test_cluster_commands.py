@@ -411,8 +411,9 @@ def test_groups_inside_groups_show_their_commands(ctl, words):
     result = ctl(*words)
     assert (result.code, result.out) == (1, "")
     group = " ".join(words[:2])
-    assert result.err.startswith(f"Usage: ctl {group} <command>")
-    assert all(line.strip().startswith(group) for line in result.err.splitlines()[3:])
+    before, usage, listed = result.err.partition(f"Usage: ctl {group} <command>")
+    assert usage and before == ("" if words[2:] == [] else f'Error: no such command: "{" ".join(words)}"\n\n')
+    assert all(line.strip().startswith(group) for line in listed.splitlines()[3:])
     assert ctl(*words[:2], "--help").code == 0
 
 

@@ -40,6 +40,8 @@ LEGAL: dict[str, Any] = {  # where any text or number will not do
     "actions": {"deploy": {"args": ["/bin/deploy"]}},
     "audit.enabled": False,  # needs a sink
     "data_dir": "/x",
+    "unix_sockets.mode": "770",
+    "unix_sockets.group": "0",
     "serf_lan_allowed_cidrs": ["10.0.0.0/8"],
     "serf_wan_allowed_cidrs": ["10.0.0.0/8"],
     "http_config.allow_write_http_from": ["10.0.0.0/8"],

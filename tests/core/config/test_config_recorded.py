@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent import settings
+from agent import listeners, settings
 from core.config.ciphers import CIPHER_SUITES, openssl_names
 from core.config.flags import parse
 from core.config.load import Source, load
@@ -128,3 +128,25 @@ def test_cipher_suites_become_openssl_s() -> None:
     assert named == "ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-SHA"
     for suite in CIPHER_SUITES:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(openssl_names(suite) + ":@SECLEVEL=0")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('unix_sockets { mode = "999" }', "invalid mode specified: 999"),
+        ('unix_sockets { group = "users" }', "invalid group specified: users"),
+        ("ports { serf_lan = 0 }", "ports.serf_lan cannot be off: agents find each other there"),
+        (
+            "server = true ports { server = -1 }",
+            "ports.server cannot be off on a server: agents ask it there",
+        ),
+    ],
+)
+def test_what_no_agent_can_run_with(text: str, problem: str) -> None:
+    assert of(text).problems == [problem]
+
+
+def test_the_owner_of_a_socket_by_name() -> None:
+    assert listeners._user_id("root") == listeners._user_id("0") == 0
+    with pytest.raises(ConfigError, match="failed to look up user nosuch: unknown user nosuch"):
+        listeners._user_id("nosuch")
