@@ -46,6 +46,11 @@ if TYPE_CHECKING:
 
 _log = get_logger("agent.raft")
 
+_FORKED = (
+    "the snapshot that was restored here was not confirmed by a quorum, the others went on without it; this "
+    "server takes no entries until the leader has taken a snapshot"
+)
+
 
 class RaftSettings(Struct, frozen=True, kw_only=True):
     """Raft's options in the agent's configuration."""
@@ -85,6 +90,7 @@ class RaftService(RaftView):
         self._was_ready = False
         self._role = ""  # that was last told to the metrics
         self._on_leader: list[Callable[[bool], None]] = []
+        self._forked = False
         self._shared = False  # there are other servers
         self._started = False
 
@@ -355,6 +361,10 @@ class RaftService(RaftView):
             self._role = node.role
             if self._metrics is not None:
                 self._metrics.incr(f"raft.state.{node.role.lower()}")
+        if node.forked is not self._forked:
+            self._forked = node.forked
+            if node.forked:
+                _log.error(_FORKED, index=node.log.base, leader=node.leader_id, term=node.term)
         shared = len(node.configurations.latest.servers) > 1
         if shared is not self._shared:
             self._shared = shared

@@ -80,7 +80,8 @@ class Snapshotter:
     def _look(self) -> None:
         node = self._raft.node
         grown = self._raft.applied_index - node.snapshot_index
-        if self._task is None and grown >= self._raft.settings.snapshot_threshold:
+        due = grown >= self._raft.settings.snapshot_threshold or node.wants_snapshot
+        if self._task is None and due:
             self._begin(self._take())
         self.start()
 

@@ -159,12 +159,12 @@ def _bootstrap(store: LogStore, first: Server) -> None:
 def _assemble(store: LogStore, snapshots: SnapshotStore, snapshot: SnapshotMeta | None) -> Opened:
     found = store.recovered
     index, term = (snapshot.index, snapshot.term) if snapshot else (0, 0)
-    if found.base > index:
+    if found.base > index and term <= found.base_term:
         raise CorruptLog(
             f"the Raft log starts with entry {found.base + 1}, "
             f"but no usable snapshot reaches beyond entry {index}: entries are missing"
         )
-    if index > found.last or (index > found.base and found.term(index) != term):
+    if not found.base <= index <= found.last or (index > found.base and found.term(index) != term):
         # The server stopped between storing a leader's snapshot and starting the log behind it.
         _start_log(store, index, term)
         log = Log(store, index, term, index)

@@ -150,7 +150,7 @@ class Wal:
 
     def prepare_mark(self, index: int, term: int, replace: bool = False) -> Frame:
         """A batch that says: the log starts after `index`; with `replace` it holds nothing any more."""
-        pieces = [form.encode_truncate(self._base + 1)] if replace else []
+        pieces = [form.encode_truncate(min(self._base, index) + 1)] if replace else []
         pieces.append(form.encode_mark(index, term))
         frame = self._frame([], pieces, self._hard)
         frame.mark, frame.replaced = (index, term), replace

@@ -63,9 +63,10 @@ class Recovered(Struct):
             self.configurations.append((entry.index, entry.data or b""))
 
     def truncate(self, first: int) -> None:
-        """Entries from `first` on are dropped."""
-        if self.missing_to and first <= self.base:
-            self.missing_to = first - 1
+        """Entries from `first` on are dropped. At or before the base: older segments were deleted, or a mark
+        follows that takes the log back."""
+        if first <= self.base:
+            self.missing_to = first - 1 if self.missing_to else 0
             self._restart(first - 1, 0)
         if first > self.last:
             return

@@ -53,6 +53,8 @@ class Durable:
         self.snapshot_index, self.snapshot_term = applied, applied_term
         self.snapshot_configuration = configurations.at(applied)
         self.snapshot_handle: Any = None
+        self.wants_snapshot = False  # a follower needs one, and there is none
+        self.forked = False  # the log begins behind a restored snapshot that leaders do not know
         self.installing: InstallSnapshot | None = None
         self._install_ready = False
         self._now = now
@@ -183,6 +185,7 @@ class Durable:
         self._truncated = 0
         self._marks.clear()
         self._hard_durable = self._hard_handed
+        self.forked = False
         self.snapshot_taken(index, term, value, handle)
 
     def snapshot_taken(
@@ -191,6 +194,7 @@ class Durable:
         """The shell holds a durable snapshot at `index`; `handle` travels in InstallSnapshot."""
         self.snapshot_index, self.snapshot_term = index, term
         self.snapshot_configuration, self.snapshot_handle = configuration, handle
+        self.wants_snapshot = False
         self.configurations.compact(index)
 
     def compact(self, index: int) -> None:

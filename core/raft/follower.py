@@ -36,10 +36,12 @@ class Follower(Roles):
             # The log is about to be replaced, or the sender is out of its mind.
             self.answer_soon(source, request, AppendReply(self.term, last, False, request=request), 0)
             return
-        # Below the base everything is committed, so a leader has the same there.
         if request.prev_index > self.log.base and self.log.term(request.prev_index) != request.prev_term:
             reply = AppendReply(self.term, last, False, True, request=request)
             self.answer_soon(source, request, reply, 0)
+            return
+        if not self._agrees_at_base(request):  # last_log 0 without the other flag asks for a snapshot
+            self.answer_soon(source, request, AppendReply(self.term, 0, False, request=request), 0)
             return
         match = request.prev_index
         if request.entries:
@@ -48,6 +50,26 @@ class Follower(Roles):
         if request.commit > self.commit:
             self.advance_commit(max(self.commit, min(request.commit, match)))
         self.answer_soon(source, request, AppendReply(self.term, last, True, request=request), match)
+
+    def _agrees_at_base(self, request: AppendEntries) -> bool:
+        """Whether the leader's log has the entry that ours begins behind.
+
+        It has, if that was committed. But a snapshot that an operator restored counts only when a quorum has
+        it: when its leader is lost before, others go on without it. Then only a snapshot of theirs helps."""
+        log, position = self.log, self.log.base - request.prev_index
+        entries = request.entries or ()
+        if position <= len(entries):
+            if position > 0:
+                agrees = entries[position - 1].term == log.base_term
+            else:  # or the previous entry, which is ours, is behind it
+                agrees = position < 0 or request.prev_term == log.base_term
+            self._agreed_in = self.term if agrees else 0
+            self.forked = not agrees
+        elif self._agreed_in != self.term and request.commit < log.base:
+            # A leader begins with its last entry, and goes back to where ours ends: it has less than that.
+            # (What it says of entries that are committed does no harm.)
+            self.forked = True
+        return not self.forked
 
     def _store(self, entries: list[Entry]) -> None:
         """Keep what agrees, drop from the first entry that does not, append what is new."""
@@ -112,13 +134,21 @@ class Follower(Roles):
         if self.installing is not None:
             self.answer_soon(source, request, InstallReply(self.term, False, request=request), 0)
             return
-        if request.last_index < self.log.base or self.log.term(request.last_index) == request.last_term:
+        if self._has_passed(request):
             # It has all that already, and what follows it may have been confirmed: keep it.
             if request.last_index > self.commit:
                 self.advance_commit(request.last_index)
             self.answer(source, request, InstallReply(self.term, True, request=request))
             return
         self.installing, self._installing_from, self._install_ready = request, source, True
+
+    def _has_passed(self, request: InstallSnapshot) -> bool:
+        """Whether all that is in a snapshot is here already. What was committed in a later term than that of
+        our base, and ends before it, says that the base is not what was committed."""
+        index, log = request.last_index, self.log
+        if index < log.base:
+            return request.last_term <= log.base_term
+        return log.term(index) == request.last_term
 
 
 def _is_sequence(request: AppendEntries) -> bool:

@@ -148,7 +148,7 @@ class Leader:
             if idle and not even_if_empty:
                 return
             previous_term = node.log.term(peer.next - 1) if peer.next > node.log.base else None
-            if previous_term is None:
+            if previous_term is None or peer.needs_snapshot:
                 self._install(peer, now)
                 return
             last = min(node.log.last, peer.next + settings.max_entries - 1)
@@ -186,8 +186,10 @@ class Leader:
 
     def _install(self, peer: Progress, now: float) -> None:
         node = self.node
-        if node.snapshot_index < node.log.base:
-            peer.lost(now, node.settings.retry_limit)  # the shell has no snapshot that reaches the log
+        reaches = 0 < node.snapshot_index >= node.log.base
+        if not reaches or (peer.needs_snapshot and node.snapshot_term < node.term):
+            node.wants_snapshot = True
+            peer.lost(now, node.settings.retry_limit)
             return
         self._sequence += 1
         peer.mode, peer.waiting, peer.sending = Mode.SNAPSHOT, self._sequence, node.snapshot_index
@@ -225,7 +227,7 @@ class Leader:
             if reply.success:
                 peer.heard(request.sent_at, request.round)
                 self._settle_verified(now)
-                if peer.failures:
+                if peer.failures and not peer.waiting:
                     peer.waiting_until = now
                     self.replicate(peer, now)
             return
@@ -244,6 +246,7 @@ class Leader:
         else:
             peer.heard(request.sent_at, request.round)
             peer.refused(request.prev_index, reply.last_log)
+            peer.needs_snapshot = reply.last_log == 0 and not reply.no_retry_backoff
         self.replicate(peer, now)
 
     def on_install(self, source: str, reply: InstallReply, now: float) -> None:

@@ -27,6 +27,7 @@ class Progress:
         "inflight",
         "match",
         "mode",
+        "needs_snapshot",
         "next",
         "round",
         "sending",
@@ -52,6 +53,7 @@ class Progress:
         self.heartbeat_at = now
         self.round = 0  # newest verify round confirmed
         self.failures = 0
+        self.needs_snapshot = False  # one of this term: no entries will do
         self.sending = 0  # SNAPSHOT: index of the one on its way
 
     @property
@@ -83,6 +85,7 @@ class Progress:
         if not self.counts(sequence):
             return
         self.failures = 0
+        self.needs_snapshot = False
         if self.mode is Mode.REPLICATE:
             self.inflight = max(0, self.inflight - 1)
         else:

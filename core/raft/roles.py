@@ -45,6 +45,7 @@ class Roles(Durable):
         self.candidate: Candidate | None = None
         self.leader: Leader | None = None
         self.contact: float | None = None  # when a leader was last heard
+        self._agreed_in = 0  # the term whose leader's log is known to have what ours begins behind
         self._installing_from = ""
         self.gave_up = ""  # why the last leadership ended by itself
         self._unsent = False  # new entries that no follower was sent yet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -62,7 +63,7 @@ class Member:
         self.node: Any = None
         self.fsm = FSM()
         self.applied, self.applied_term = 0, 0
-        self.life = 0
+        self.life = 1
         self.rate, self.ahead = 1.0, 0.0  # of its clock
         self.busy_until = 0.0
         self.writes: list[tuple[Ready, list[Link]]] = []  # being written, in order
@@ -70,6 +71,7 @@ class Member:
         self.written = 0
         self.rings_at = float("inf")  # the earliest timer under way
         self.waiting: dict[int, tuple[int, Answer]] = {}
+        self.was_ready = False
 
     # Its clock
 
@@ -124,6 +126,7 @@ class Member:
                 self.cluster.store(self.disk, ready)
         waiting = list(self.waiting.values())
         self.node = None
+        self.was_ready = False
         self.life += 1
         self.forget_writes()
         self.waiting.clear()
@@ -167,7 +170,23 @@ class Member:
                 self.verified(token, leading)
         if node.leader is not None:
             cluster.check_leader(self)
+        if node.wants_snapshot:
+            self.take_snapshot()
+        ready = self.is_leader
+        if ready is not self.was_ready:
+            self.was_ready = ready
+            if ready:
+                self.tell_new_address()
         self.arm()
+
+    def tell_new_address(self) -> None:
+        """A leader that came back with another address enters it into the configuration (agent/raft.py)."""
+        latest = self.node.configurations.latest
+        known = latest.get(self.name)
+        if known is not None and known.address != self.address:
+            with contextlib.suppress(CtlError):
+                self.node.change(latest.with_voter(self.name, self.address), self.clock())
+                self.settle()
 
     def links(self, entries: list[Entry]) -> list[Link]:
         """Each entry with the term of the one before it, where that is known."""
@@ -223,6 +242,45 @@ class Member:
                 self.waiting.pop(known)[1](UNKNOWN, None)
         self.settle()
 
+    def begin_restore(self, floor: int) -> bool:
+        """The leader replaces its state by an archive (agent/raft_snapshots.py); whether it may. Here it is
+        the state that there is: what was answered stays true, what was not may be lost."""
+        node = self.node
+        try:
+            node.hold(floor, self.clock())
+        except CtlError:
+            return False
+        for index in [index for index in self.waiting if index > self.applied]:
+            self.waiting.pop(index)[1](UNKNOWN, None)
+        self.cluster.later(self.cluster.random.uniform(0, 0.05), self.finish_restore, self)
+        self.settle()
+        return True
+
+    def finish_restore(self, _: object = None) -> None:
+        node = self.node
+        if self.writes:
+            self.cluster.later(0.001, self.finish_restore, self)
+            return
+        request = node.installing
+        index, term = request.last_index, request.last_term
+        if self.disk.full or node.leader is None or node.term != term:
+            node.installed(False, self.clock())
+        else:
+            handle = (
+                index,
+                term,
+                (request.configuration_index, node.configurations.at(index)[1]),
+                self.state(),
+            )
+            self.disk.snapshot = handle
+            self.disk.entries, self.disk.base, self.disk.base_term = [], index, term
+            self.applied, self.applied_term = index, term
+            node.installed(True, self.clock(), handle)
+        self.settle()
+
+    def state(self) -> bytes:
+        return b"".join(self.fsm.snapshot())
+
     def apply(self, entry: Entry) -> None:
         self.cluster.check_applied(self, entry)
         result = None
@@ -239,7 +297,7 @@ class Member:
         index, term = self.applied, self.applied_term
         if index <= node.snapshot_index or self.disk.full:
             return
-        handle = (index, term, node.configurations.at(index), b"".join(self.fsm.snapshot()))
+        handle = (index, term, node.configurations.at(index), self.state())
         self.disk.snapshot = handle
         node.snapshot_taken(index, term, handle[2], handle)
         floor = index - self.cluster.random.randrange(0, 20)

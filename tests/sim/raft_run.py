@@ -48,10 +48,13 @@ class Variant:
 def run_seed(seed: int, size: int, variant: str = "", trace: Callable[[str], None] | None = None) -> Outcome:
     """One run: a storm, then the calm in which all must be well."""
     chosen = VARIANTS[variant]
-    faults = chosen.faults or weather(random.Random(seed))
+    faults, timing = chosen.faults, chosen.timing
+    if faults is None:
+        chance = random.Random(seed)
+        faults, timing = weather(chance), limits(timing, chance)
     # Logs forget their tail early, so that reading from the disk is part of the simulation.
     with patch.object(raft_log, "TAIL_ENTRIES", 16):
-        cluster = chosen.cluster(f"{seed}/{size}", size, faults, chosen.node, chosen.timing, trace)
+        cluster = chosen.cluster(f"{seed}/{size}", size, faults, chosen.node, timing, trace)
         wrong = ""
         try:
             cluster.storm(STORM)
@@ -59,6 +62,17 @@ def run_seed(seed: int, size: int, variant: str = "", trace: Callable[[str], Non
         except AssertionError as error:  # Unsafe, and what the machine itself asserts
             wrong = str(error)
     return Outcome(seed, size, wrong, cluster.answered, len(cluster.leaders))
+
+
+def limits(timing: Settings, chance: random.Random) -> Settings:
+    """Small limits make messages and batches end where they seldom do."""
+    return msgspec.structs.replace(
+        timing,
+        max_entries=chance.choice((1, 2, 64)),
+        max_bytes=chance.choice((40, 1 << 20)),
+        max_inflight=chance.choice((1, 2, 128)),
+        max_apply=chance.choice((1, 3, 512)),
+    )
 
 
 def run_seeds(seeds: Iterable[int], size: int, variant: str = "") -> Generator[Outcome, None, None]:
@@ -143,13 +157,20 @@ class Unchecked(Node):
         super().receive(source, message, now)
 
 
+class Credulous(Node):
+    """A follower takes its own restored state for what is committed."""
+
+    def _agrees_at_base(self, request: AppendEntries) -> bool:
+        return True
+
+
 _HARSH = Faults(
     loss=0.05, duplicate=0, delay=0.05, slow=0.1, crash=3, partition=3, disk_full=0, slow_disk=0, stall=0,
-    jump=0, drift=0, snapshot=0, membership=0, transfer=0,
+    jump=0, drift=0, snapshot=0, membership=0, transfer=0, rumour=0, move=0, restore=0,
 )  # fmt: skip
 _SPLIT = Faults(
     loss=0, duplicate=0, delay=0.005, slow=0, crash=0, partition=1.5, disk_full=0, slow_disk=0, stall=0,
-    jump=0, drift=0, snapshot=0, membership=0, transfer=0,
+    jump=0, drift=0, snapshot=0, membership=0, transfer=0, rumour=0, move=0, restore=0,
 )  # fmt: skip
 _CHANGING = msgspec.structs.replace(TIMING, prevote=False)
 # One entry a message, so that an old entry can travel without the new term's first one.
@@ -173,6 +194,7 @@ BROKEN: dict[str, Variant] = {
     "changes that do not wait": Variant(
         node=Reckless, timing=_CHANGING, faults=_with(_HARSH, membership=30, crash=1, slow=0.02, delay=0.01)
     ),
+    "restored states that nobody else has": Variant(node=Credulous, faults=_with(_HARSH, restore=4)),
     "previous entry not compared": Variant(node=Unchecked, faults=_HARSH),
 }
 VARIANTS: dict[str, Variant] = {

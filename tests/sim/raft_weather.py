@@ -32,6 +32,9 @@ class Faults:
     snapshot: float = 1.0
     membership: float = 1.5
     transfer: float = 0.5
+    rumour: float = 0.3  # a follower hears that its leader is dead, which is not true
+    move: float = 0.2  # share of starts with another address
+    restore: float = 0.1  # an operator replaces the state by that of an archive
 
 
 CALM = Faults(*([0.0] * len(fields(Faults))))
@@ -57,8 +60,9 @@ class Storm:
 
     def __init__(self, cluster: Cluster, faults: Faults) -> None:
         self.cluster = cluster
+        self.faults = faults
         self.chance = cluster.random
-        self.over = False
+        self.over = self.restored = False
         for kind, action in {
             "crash": self.crash,
             "partition": self.partition,
@@ -69,6 +73,8 @@ class Storm:
             "snapshot": self.snapshot,
             "membership": self.membership,
             "transfer": self.transfer,
+            "rumour": self.rumour,
+            "restore": self.restore,
         }.items():
             self.recur(getattr(faults, kind), action)
 
@@ -118,7 +124,9 @@ class Storm:
 
     def start_again(self, member: Member) -> None:
         if member.node is None and self.cluster.members.get(member.name) is member:
-            self.say(member, "starts")
+            if self.chance.random() < self.faults.move:
+                member.address = f"{member.name}:{self.chance.randrange(9000, 9999)}"
+            self.say(member, f"starts at {member.address}")
             member.start()
 
     def partition(self) -> None:
@@ -173,6 +181,23 @@ class Storm:
                 continue
             self.say(leader, f"transfers to {chosen}")
             leader.settle()
+
+    def rumour(self) -> None:
+        """A shell that is wrong about its leader's death does no harm."""
+        member = self.victim()
+        if member.node is not None and member.node.leader is None and member.node.leader_id:
+            self.say(member, f"hears that {member.node.leader_id} is dead")
+            member.node.leader_gone(member.node.leader_id, member.clock())
+            member.settle()
+
+    def restore(self) -> None:
+        """Once: whoever has a restored state when its leader is lost waits for those that have not, and there
+        must be enough of them."""
+        for leader in [] if self.restored else self.cluster.leading():
+            if leader.is_leader and leader.begin_restore(self.chance.choice((0, 0, 1000))):
+                self.say(leader, f"restores an archive, of the state at {leader.applied}")
+                self.restored = True
+                return
 
     # Membership
 

@@ -37,6 +37,7 @@ class Work:
     def __init__(self, client: Client, server: Server, target: str, operation: Operation, index: int) -> None:
         self.client, self.server, self.target = client, server, target
         self.operation, self.index = operation, index
+        self.confirmed = client.planet.random.random() < 0.5  # or the leader's lease is enough
         self.question = client.planet.datacenters[target].asked = client.planet.datacenters[target].asked + 1
         self._over = False
         server.work[self] = None
@@ -46,7 +47,7 @@ class Work:
         operation, calls = self.operation, self.server.calls
         key = operation.key.encode()
         if operation.kind == GET:
-            options = QueryOptions(datacenter=self.target, require_consistent=True)
+            options = QueryOptions(datacenter=self.target, require_consistent=self.confirmed)
             self.server.loop.create_task(self._read(Question(kv.GET, KeyRequest(key), options, _unrendered)))
             return
         change = KVChange(_OPERATIONS[operation.kind], key, operation.value, cas_index=self.index)

@@ -200,6 +200,12 @@ class Planet:
             for name in self.names
         )
 
+    def trust(self) -> bool:
+        """Whether nobody suspects anybody any more, of what was in the storm."""
+        pools = [*self.lans.values(), self.wan]
+        hosts = [host for pool in pools for host in pool.hosts.values() if host.running]
+        return not any(host.serf.memberlist._membership._suspicions for host in hosts)
+
     def agree(self) -> bool:
         """Whether all that run list the same servers: those that run."""
         running = {name: sorted(s.node_name for s in self.running(name)) for name in self.names}

@@ -56,7 +56,7 @@ DETECTED = (
 RETURNS = 2 * POOL.reconnect_interval + POOL.push_pull_interval + NEWS
 
 # Coordinates of servers that were restarted find their places, in so many rounds of probes of all others.
-PLACED = 4 * EVERYONE * POOL.probe_interval
+PLACED = 8 * EVERYONE * POOL.probe_interval
 
 
 class Run(NamedTuple):
@@ -89,7 +89,8 @@ class Story:
         storm = Storm(planet)
         self.run(STORM)
         storm.end()
-        self.until(lambda: planet.agree() and planet.leaders(), RETURNS + 10, "is well after the storm")
+        well = RETURNS + DETECTED
+        self.until(lambda: planet.agree() and planet.leaders() and planet.trust(), well, "is well again")
         self.lose()
         self.after()
 
@@ -194,7 +195,7 @@ class Story:
                 raise Unsafe(f"all is well, but: {outcome}")
         for datacenter in planet.datacenters.values():
             datacenter.check_history()
-            datacenter.check_progress(datacenter.wait_leader())
+            datacenter.check_progress()
         self.until(lambda: not self.wrong_order(), PLACED, "knows distances")
 
     def wrong_order(self) -> str:
