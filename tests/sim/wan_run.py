@@ -123,7 +123,9 @@ class Story:
 
     def lose(self) -> None:
         planet = self.planet
-        self.run(1.0)  # what was begun in the storm is over
+        for server in planet.running():
+            server.flush()
+        self.run(5.0)  # what was begun in the storm is over
         lost = planet.random.choice(planet.names)
         both = planet.random.random() < 0.6
         inside = [server.name for server in planet.of(lost)]

@@ -4,6 +4,7 @@ RPC, gossip's events, flooding) on pretend time, around simulated disks, packets
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import cache
 from random import Random
@@ -26,6 +27,7 @@ from core.gossip.admission import lan_admission, wan_admission
 from core.gossip.coordinates import Coordinate
 from core.gossip.serf import Ready
 from core.gossip.snapshot import parse
+from core.node.servers import ServerFacts, server_facts
 from core.raft.messages import Entry
 from core.store.structs import Coord
 from tests.sim.gossip_cluster import PORT, Host, World
@@ -324,6 +326,17 @@ class Server:
         for pool in (self.cluster.lan, self.cluster.wan):
             if hasattr(pool, "host"):
                 pool.host.busy_until = until
+
+    def flush(self) -> None:
+        """Call everyone once: connections to earlier lives of others are found out."""
+
+        async def ping(facts: ServerFacts) -> None:
+            with contextlib.suppress(CtlError):
+                await self.cluster.pool.ping(facts)
+
+        for pool in (self.cluster.lan, self.cluster.wan):
+            for facts in filter(None, map(server_facts, pool.members())):
+                self.loop.create_task(ping(facts))
 
     # --- what it knows
 
