@@ -169,13 +169,6 @@ def set_check(view: View, index: int, check: HealthCheck) -> None:
         _mark_check(view, stored)
 
 
-def _same_check(existing: HealthCheck, check: HealthCheck) -> bool:
-    """Whether a registration says nothing new; what Consul has in a check for readers alone does not count."""
-    if check == existing:
-        return True
-    return replace(check, type=existing.type, extra=existing.extra) == existing
-
-
 def _mark_instance(view: View, service: NodeService) -> None:
     """Note that an instance or its node has changed: whoever lists instances without checks waits for no
     more."""
@@ -183,6 +176,13 @@ def _mark_instance(view: View, service: NodeService) -> None:
     destination = mesh_name(service)
     if destination is not None:
         view.mark(mesh_cell(destination))
+
+
+def _same_check(existing: HealthCheck, check: HealthCheck) -> bool:
+    """Whether a registration says nothing new; what a check has for readers alone does not count."""
+    if check == existing:
+        return True
+    return replace(check, type=existing.type, extra=existing.extra) == existing
 
 
 def _mark_check(view: View, check: HealthCheck) -> None:
