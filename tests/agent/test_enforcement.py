@@ -168,7 +168,7 @@ BODIES: dict[str, Any] = {
 }
 # What anybody may ask, and gets more than nothing.
 OPEN = {
-    "GET /",
+    *(f"{method} /" for method in ("GET", "PUT", "POST", "DELETE")),  # two words about the agent
     "GET /ui/",
     "GET /v1/agent/version",
     "GET /v1/status/leader",
@@ -487,24 +487,21 @@ def test_a_service_goes_though_the_token_that_it_came_with_is_gone(guarded: Guar
 
 
 def test_what_the_servers_refuse_is_said_once_and_tried_again(guarded: Guarded) -> None:
-    """A service whose token may not any more; another push of the same is no news."""
+    """A check whose token may not any more; another push of the same is no news."""
     token = guarded.make('service "late" { policy = "write" }')
     policy = token["Policies"][0]
     path = f"/v1/acl/policy/{policy['ID']}"
-    register(guarded, "late", token["SecretID"])
+    body = {"Name": "late", "Check": {"TTL": "1h"}}
+    assert guarded.send("PUT", "/v1/agent/service/register", body, token["SecretID"]).status == 200
     until("it is in the catalog", lambda: instances(guarded, "late"))
     guarded.ok("PUT", path, {"Name": policy["Name"], "Rules": ""})
-    guarded.ok("PUT", "/v1/agent/service/maintenance/late?enable=true")
-    body = {"Name": "late", "Port": 1, "Token": token["SecretID"]}
-    for port in (1, 2, 3):
-        guarded.ok("PUT", "/v1/agent/service/register", {**body, "Port": port})
-        until(
-            "it is refused", lambda: 'sync blocked by ACLs: what="service late"' in guarded.agent.log_text()
-        )
-    log = guarded.agent.log_text()
-    refusals = [line for line in log.splitlines() if 'blocked by ACLs: what="service late"' in line]
+    refused = 'sync blocked by ACLs: what="check service:late"'
+    for number, status in enumerate(("pass", "warn", "fail"), 1):
+        guarded.ok("PUT", f"/v1/agent/check/{status}/service:late")
+        until("it is refused", lambda n=number: guarded.agent.log_text().count(refused) >= n)
+    refusals = [line for line in guarded.agent.log_text().splitlines() if refused in line]
     assert sum("[WARN]" in line for line in refusals) == 1 and "service:write" in refusals[0]
     guarded.ok("PUT", path, {"Name": policy["Name"], "Rules": 'service "late" { policy = "write" }'})
-    guarded.ok("PUT", "/v1/agent/service/register", {**body, "Port": 4})
-    until("it is in sync", lambda: guarded.ok("GET", "/v1/catalog/service/late")[0]["ServicePort"] == 4)
+    guarded.ok("PUT", "/v1/agent/check/warn/service:late")
+    until("it is in sync", lambda: guarded.ok("GET", "/v1/health/checks/late")[0]["Status"] == "warning")
     guarded.ok("PUT", "/v1/agent/service/deregister/late")
