@@ -92,12 +92,18 @@ class Calls:
             return False
         if self.primary is not None and not self._settled(self.primary, question):
             return False
-        return raft.is_leader or (options.allow_stale and raft.has_heard_of_leader)
+        leads = raft.is_leader if options.require_consistent else raft.holds_lease
+        return leads or (options.allow_stale and raft.has_heard_of_leader)
 
     @property
     def is_leader(self) -> bool:
         """Whether this server leads and has applied all that was committed before."""
         return self._raft is not None and self._raft.is_leader
+
+    @property
+    def holds_lease(self) -> bool:
+        """Whether this server leads, and no other can by now."""
+        return self._raft is not None and self._raft.holds_lease
 
     @property
     def is_fresh(self) -> bool:

@@ -112,7 +112,7 @@ class Front:
         entry = self._answers.get(data)
         if entry is None:
             return None
-        if entry.watch.fired or (entry.stale and not self.calls.is_fresh):
+        if entry.watch.fired or not (self.calls.is_fresh if entry.stale else self.calls.holds_lease):
             self._forget(data)
             return None
         second = int(time.time())

@@ -23,6 +23,7 @@ class RaftView:
         self.node_id, self.address = node_id, address
         self._world = world
         self._applied = 0
+        self._lease_until = 0.0  # as far as it was looked at
         self._stopped = False
         self.failure: Exception | None = None  # why it stopped by itself
         self.node = Node(
@@ -41,6 +42,19 @@ class RaftView:
         """Leader, and the state has everything that earlier leaders committed."""
         leader = self.node.leader
         return leader is not None and self._applied >= leader.noop_index and not self._stopped
+
+    @property
+    def holds_lease(self) -> bool:
+        """Leader, and no other can have been elected by now: a leader that was asleep, or cut off, does not
+        know of others before it hears of them."""
+        leader = self.node.leader
+        if leader is None or leader.hands_over or self._applied < leader.noop_index or self._stopped:
+            return False
+        now = self._world.now()
+        if now < self._lease_until:
+            return True
+        self._lease_until = leader.lease_until()
+        return now < self._lease_until
 
     @property
     def leader_id(self) -> str:

@@ -86,7 +86,7 @@ class Follower(Roles):
             return
 
     def _on_vote(self, source: str, request: RequestVote, now: float) -> None:
-        if not self._may_vote_for(source, request):
+        if not self._may_vote_for(source, request, now):
             self.answer(source, request, VoteReply(self.term, False, request=request))
             return
         if request.term > self.term:
@@ -98,8 +98,8 @@ class Follower(Roles):
             self._election_at = self._random_election(now)
         self.answer(source, request, VoteReply(self.term, granted, request=request))
 
-    def _may_vote_for(self, source: str, request: RequestVote) -> bool:
-        if self.leader_id and self.leader_id != source and not request.transfer:
+    def _may_vote_for(self, source: str, request: RequestVote, now: float) -> bool:
+        if self._is_bound(source, now) and not request.transfer:
             return False
         if request.term < self.term:
             return False
@@ -109,11 +109,15 @@ class Follower(Roles):
         latest = self.configurations.latest
         granted = (
             (not latest.servers or latest.votes(source))
-            and (not self.leader_id or self.leader_id == source)
+            and not self._is_bound(source, now)
             and request.term >= self.term
             and self._is_current(request.last_index, request.last_term)
         )
         self.answer(source, request, PreVoteReply(self.term, granted, request=request))
+
+    def _is_bound(self, source: str, now: float) -> bool:
+        """Whether a leader counts on it that nobody but itself gets a vote from here (its lease)."""
+        return self.leader_id != source if self.leader_id else now < self._no_votes_until
 
     def _is_current(self, last_index: int, last_term: int) -> bool:
         return (last_term, last_index) >= (self.log.last_term, self.log.last)

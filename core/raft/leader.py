@@ -38,6 +38,8 @@ class Leader:
         self.transfer_to = ""
         self._transfer_until = 0.0
         self._transfer_told = False
+        self.hands_over = False  # a voter may stand though it hears this leader: there is no lease
+        self._hands_over_until = 0.0
         self._commit_due: float | None = None
         self._round = 0
         self._round_open = False
@@ -98,6 +100,7 @@ class Leader:
             return
         if self.transfer_to and now >= self._transfer_until:
             self.transfer_to = ""
+        self.hands_over = self.hands_over and now < self._hands_over_until
         for peer in self.peers.values():
             if now >= peer.heartbeat_at:
                 self._heartbeat(peer, now)
@@ -125,7 +128,7 @@ class Leader:
 
     def lease_until(self) -> float:
         """Until then no other server can have been elected, if clocks run at the same speed."""
-        return self._lease_end()
+        return float("-inf") if self.hands_over else self._lease_end()
 
     # Sending
 
@@ -349,7 +352,8 @@ class Leader:
         if self.transfer_to:
             raise Unavailable("leadership transfer already in progress")
         self.transfer_to, self._transfer_told = target, False
-        self._transfer_until = now + node.settings.election_timeout
+        self._transfer_until = self._hands_over_until = now + node.settings.election_timeout
+        self.hands_over = True
         self.replicate(peer, now)
         self._continue_transfer(peer, now)
         return target
@@ -359,6 +363,7 @@ class Leader:
             return
         if peer.match == self.node.log.last:
             self._transfer_told = True
+            self._hands_over_until = self._transfer_until + self.node.settings.heartbeat_timeout  # or later
             self.node.send(peer.server.id, TimeoutNow())
 
     def hand_over(self) -> None:

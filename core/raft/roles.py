@@ -50,6 +50,8 @@ class Roles(Durable):
         self.gave_up = ""  # why the last leadership ended by itself
         self._unsent = False  # new entries that no follower was sent yet
         self._election_at = now if configurations.latest.is_sole(node_id) else self._random_election(now)
+        # Before it was restarted it may have promised a leader not to vote for others for so long.
+        self._no_votes_until = now + settings.lease_timeout if hard_state.term else now
 
     # What others may know
 

@@ -32,11 +32,16 @@ class Raft:
         self.node_id, self.leader_id = "me", ""
         self.has_heard_of_leader = False
         self.age = 0
+        self.lease = True
         self.verified = 0
 
     @property
     def is_leader(self) -> bool:
         return self.leader_id == "me"
+
+    @property
+    def holds_lease(self) -> bool:
+        return self.is_leader and self.lease
 
     def contact_age(self) -> int:
         return self.age
@@ -121,6 +126,26 @@ def test_the_leader_answers_itself_and_confirms_when_asked_to() -> None:
         assert await here.apply(command) == "applied"
         with pytest.raises(Unavailable, match="No path to datacenter"):
             await here.read(question(datacenter="elsewhere"))
+
+    run(scene())
+
+
+def test_a_leader_without_lease_waits_for_it_and_answers_what_needs_none() -> None:
+    async def scene() -> None:
+        raft = Raft()
+        raft.leader_id, raft.lease = "me", False
+        here, far = calls(raft)
+        assert not here.here(question()) and not here.holds_lease
+        with pytest.raises(NoLeader):
+            await here.read(question())
+        assert (await here.read(question(require_consistent=True))).value is None
+        assert raft.verified == 1
+        held, _ = calls(raft, hold=5)
+        asked = asyncio.create_task(held.read(question()))
+        await asyncio.sleep(0)
+        assert not asked.done()
+        raft.lease = True
+        assert (await asked).value is None and not far.asked
 
     run(scene())
 

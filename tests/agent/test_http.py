@@ -98,7 +98,7 @@ class Calls:
         self.index, self.value = 5, "v"
         self.cells: dict[Any, set[Watch]] = {}
         self.runs = 0
-        self.is_leader = self.is_fresh = True
+        self.is_leader = self.holds_lease = self.is_fresh = True
         self.lobby = Lobby(loop, self.ask)
 
     def here(self, question: Question) -> bool:

@@ -92,7 +92,7 @@ class Leader:
     """A Raft that leads, and applies at once."""
 
     node_id = leader_id = "me"
-    is_leader = has_heard_of_leader = True
+    is_leader = holds_lease = has_heard_of_leader = True
 
     def __init__(self, store: Store) -> None:
         self.store = store

@@ -52,6 +52,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self.clock = time
         self.busy_until = 0.0
         self.ended = False
+        self._late: list[asyncio.Handle] = []  # what came while the process was busy
         self._defects = defects
 
     def end(self) -> None:
@@ -91,10 +92,20 @@ class ProcessLoop(asyncio.AbstractEventLoop):
     def _run(self, handle: asyncio.Handle) -> None:
         if self.ended or handle.cancelled():
             return
-        if self.clock.now < self.busy_until:
-            self.clock.later(self.busy_until, self._run, handle)
+        if self._late or self.clock.now < self.busy_until:
+            if not self._late:
+                self.clock.later(self.busy_until, self._wake)
+            self._late.append(handle)
             return
         self.enter(handle._run)
+
+    def _wake(self) -> None:
+        if self.clock.now < self.busy_until:
+            self.clock.later(self.busy_until, self._wake)
+            return
+        late, self._late = self._late, []
+        for handle in late:
+            self._run(handle)
 
     def enter(self, call: Callable[[], Any]) -> None:
         """Call it as this loop does."""

@@ -13,7 +13,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from core.raft.configuration import VOTER, Configuration, Server
-from core.raft.messages import CONFIGURATION, AppendEntries, Entry, InstallSnapshot, Unreachable
+from core.raft.messages import (
+    CONFIGURATION,
+    AppendEntries,
+    Entry,
+    InstallSnapshot,
+    TimeoutNow,
+    Unreachable,
+)
 from core.raft.node import Node
 from core.raft.ready import HardState, Outgoing, Ready
 from core.raft.settings import Settings
@@ -167,6 +174,8 @@ class Cluster:
         delay = chance.uniform(0.0002, faults.delay)
         if faults.slow and chance.random() < faults.slow:
             delay = chance.uniform(0, 0.5)
+            if type(message) is TimeoutNow:  # a leader does not wait longer with its lease
+                delay = min(delay, self.timing.heartbeat_timeout)
         life = 0  # what is sent to one life may arrive in the next, but for snapshots: they are streams
         if type(message) is InstallSnapshot and target in self.members:
             life = self.members[target].life
@@ -180,7 +189,8 @@ class Cluster:
         if member is None or member.node is None or (life and member.life != life):
             return
         if self.now < member.busy_until:
-            self.at(member.busy_until, member.receive, member, (source, message))
+            awake = member.busy_until + self.random.uniform(0, 0.002)  # there is much to read then
+            self.at(awake, member.receive, member, (source, message))
         else:
             member.receive((source, message))
 

@@ -24,6 +24,7 @@ Snapshot = tuple[int, int, tuple[int, Configuration], bytes]  # index, term, con
 Answer = Callable[[str, Any], None]  # OK with the result, REFUSED (it did not take place), UNKNOWN
 
 OK, REFUSED, UNKNOWN = "ok", "refused", "unknown"
+LATE, WAKE = 0.1, 0.001  # seconds, as in agent/driver.py
 
 
 @dataclass
@@ -71,7 +72,7 @@ class Member:
         self.written = 0
         self.rings_at = float("inf")  # the earliest timer under way
         self.waiting: dict[int, tuple[int, Answer]] = {}
-        self.was_ready = False
+        self.was_ready = self.woken = False
 
     # Its clock
 
@@ -323,6 +324,13 @@ class Member:
             return  # moved
         self.rings_at = float("inf")
         due, now = self.node.deadline(), self.clock()
+        if due is not None and now - due > LATE and not self.woken:
+            # Who was asleep hears the others before it believes in their silence.
+            self.woken = True
+            self.rings_at = self.cluster.now + WAKE
+            self.cluster.at(self.rings_at, self.ring, self, self.rings_at)
+            return
+        self.woken = False
         if due is not None and now >= due:
             self.node.tick(now)
             self.settle()

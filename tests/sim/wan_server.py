@@ -86,6 +86,7 @@ class RaftDoor(RaftView):
         self.node_id, self.address = seat.name, seat.address
         self._seat, self._loop = seat, loop
         self._stopped = self._due = False
+        self._lease_until = 0.0
         self._world = SimpleNamespace(now=seat.clock)  # type: ignore[assignment]
 
     @property

@@ -52,8 +52,10 @@ class Machine:
         settings: Settings = SETTINGS,
         base: tuple[int, int] = (0, 0),
         name: str = "a",
+        restarted: bool = False,
     ) -> None:
-        """A log of commands with these terms behind `base`; the configuration comes from a snapshot."""
+        """A log of commands with these terms behind `base`; the configuration comes from a snapshot. Unless
+        it is just `restarted`, it has waited long enough to vote."""
         self.now = 100.0
         self.disk = Store()
         entries = commands(base[0] + 1, terms or [])
@@ -77,6 +79,8 @@ class Machine:
             base[0],
             base[1],
         )
+        if not restarted:
+            self.node._no_votes_until = self.now
         self.writing = True
         self.writes: list[Ready] = []
         self.sent: list[Outgoing] = []

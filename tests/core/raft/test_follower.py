@@ -170,6 +170,31 @@ def test_a_transfer_overrules_the_known_leader() -> None:
     assert machine.told("b", vote(2, (1, 1), transfer=True)).granted
 
 
+def test_who_was_restarted_may_have_promised_not_to_vote() -> None:
+    """A leader may count on it for the time of its lease, and answer reads without asking."""
+    machine = Machine(ABC, [1], restarted=True)
+    for source in "bc":
+        assert not machine.told(source, pre(2, (1, 1), source)).granted
+        assert not machine.told(source, vote(2, (1, 1), source)).granted
+    assert machine.node.term == 1
+    machine.now += machine.node.settings.lease_timeout
+    assert machine.told("b", pre(2, (1, 1))).granted
+    assert machine.told("b", vote(2, (1, 1))).granted
+
+
+def test_who_was_restarted_may_vote_in_a_transfer_and_for_the_leader_that_it_hears() -> None:
+    machine = Machine(ABC, [1], restarted=True)
+    assert machine.told("c", vote(2, (1, 1), "c", transfer=True)).granted
+    machine = Machine(ABC, [1], restarted=True)
+    machine.told("c", heartbeat(1))
+    assert machine.told("c", vote(2, (1, 1), "c")).granted
+
+
+def test_in_a_new_cluster_nobody_has_promised_anything() -> None:
+    machine = Machine(ABC, [], HardState(), restarted=True)
+    assert machine.told("b", vote(2, (1, 1))).granted
+
+
 def test_an_older_term_gets_no_vote() -> None:
     machine = Machine(ABC, [5])
     reply = machine.told("b", vote(4, (9, 4)))
