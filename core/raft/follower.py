@@ -106,9 +106,12 @@ class Follower(Roles):
         return self.leader is None or request.term > self.term
 
     def _on_pre_vote(self, source: str, request: RequestPreVote, now: float) -> None:
-        latest = self.configurations.latest
+        latest, log = self.configurations.latest, self.log
+        # Whose log is longer may know a later configuration, in which it votes and without this server's vote
+        # nobody can lead (Raft thesis 4.2.2: it need not be a member of the latest one here).
+        knows_more = (request.last_term, request.last_index) > (log.last_term, log.last)
         granted = (
-            (not latest.servers or latest.votes(source))
+            (not latest.servers or latest.votes(source) or knows_more)
             and not self._is_bound(source, now)
             and request.term >= self.term
             and self._is_current(request.last_index, request.last_term)

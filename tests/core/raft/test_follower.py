@@ -281,6 +281,11 @@ def test_a_pre_vote_is_refused(asked: RequestPreVote, name: str) -> None:
     assert not Machine(ABC, [1]).told(name, asked).granted
 
 
+def test_one_whose_log_is_longer_may_be_a_voter_by_a_later_configuration() -> None:
+    """A follower that was left behind must not keep the rest of the servers from having a leader."""
+    assert Machine(ABC, [1]).told("z", pre(2, (2, 1), "z")).granted
+
+
 def test_a_pre_vote_is_refused_while_another_leader_is_known() -> None:
     machine = Machine(ABC, [1])
     machine.told("c", heartbeat(1))
