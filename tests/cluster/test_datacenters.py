@@ -237,6 +237,13 @@ def test_addresses_from_afar(federation: Federation) -> None:
     assert federation.dc1["c1"].put("/v1/agent/service/register", service).status == 200
     assert federation.dc1["c1"].put("/v1/agent/service/register", {"Name": "plain", "Port": 80}).status == 200
     own = federation.dc1["c1"].address
+
+    def wan_address() -> str | None:
+        node = federation.dc1["c1"].get("/v1/catalog/node/c1")["Node"]
+        return (node["TaggedAddresses"] or {}).get("wan")
+
+    # A server may have told of the member before the agent told of itself.
+    until("the node's addresses are known", lambda: wan_address() == WAN_ADDRESS["dc1"])
     for agent in federation.dc2.agents:
         path = "/v1/health/service/api?dc=dc1"
         until("it is there", lambda a=agent, p=path: a.get(p))

@@ -83,6 +83,10 @@ def _as(agent: Node, secret: str, path: str, method: str = "GET", body: bytes = 
     return agent.http(method, path, body, headers={"X-Consul-Token": secret}, timeout=30)
 
 
+def _seen(answer: Response) -> bool:
+    return answer.status == 200 and bool(answer.json())
+
+
 def _policy(agent: Node, name: str, rules: str) -> str:
     made = agent.put("/v1/acl/policy", {"Name": name, "Rules": rules})
     identity: str = made.json()["ID"]
@@ -186,6 +190,7 @@ def test_config_entries_are_the_primary_datacenters(federation: Federation) -> N
 
 def test_actions_run_in_another_datacenter(federation: Federation) -> None:
     """The token is judged there, and the nodes are those of there."""
+    nodes = "/v1/catalog/nodes?dc=dc2"
     for asked in (federation.dc1["s1"], federation.dc3["c1"]):
         words = ("exec", "-datacenter", "dc2", "-verbose", "-o", "json", "where")
         done = asked.ctl(*words, CONSUL_HTTP_TOKEN=ROOT)
@@ -195,9 +200,7 @@ def test_actions_run_in_another_datacenter(federation: Federation) -> None:
             federation.dc1["s1"], f"none-{asked.cluster.folder.name}", 'node_prefix "" { policy = "read" }'
         )
         secret = _token(federation.dc1["s1"], policy)["SecretID"]
-        until(
-            "it is known", lambda s=secret: _as(federation.dc2["s1"], s, "/v1/acl/token/self").status == 200
-        )
+        until("token and policy are known", lambda a=asked, s=secret: _seen(_as(a, s, nodes)))
         refused = asked.ctl(*words, CONSUL_HTTP_TOKEN=secret)
         assert refused.returncode == 1 and b"Permission denied" in refused.stderr
         assert b"dc2 s1" not in refused.stdout
